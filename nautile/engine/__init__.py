@@ -1,0 +1,1 @@
+"""Batches without padding waste, and long texts read in windows."""

@@ -1,0 +1,8 @@
+"""The errors that are a user's to mend: one line that says what, where, and what to do."""
+
+
+class NautileError(ValueError):
+    """Input, an option or a file that cannot be worked with; its message is one complete line.
+
+    The command line prints the message and exits with code 2; there is no traceback.
+    """

@@ -1,0 +1,1 @@
+"""The language model: configuration, vocabulary, layers, state and checkpoints."""

@@ -1,0 +1,53 @@
+"""The two kinds of layers, each with its norms and residual connections. Paper: section 2.3."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from nautile.model.architecture import Architecture
+from nautile.model.attention import Attention, FeedForward
+from nautile.model.layout import Layout
+from nautile.model.sca import SCA
+from nautile.model.state import NautileState
+
+
+class SCABlock(GradientCheckpointingLayer):
+    """`x + SCA(norm(x))`."""
+
+    def __init__(self, a: Architecture, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
+        self.sca = SCA(a)
+
+    def forward(
+        self, x_BLD: Tensor, layout: Layout, attending: Any = None, past_key_values: NautileState | None = None
+    ) -> Tensor:
+        """One layer; `past_key_values` is advanced in place. `attending` is for attention blocks."""
+        state = None if past_key_values is None else past_key_values.layers[self.index]
+        return x_BLD + self.sca(self.norm(x_BLD), layout, state)
+
+
+class AttentionBlock(GradientCheckpointingLayer):
+    """`x + attention(norm1(x))`, then `x + feed_forward(norm2(x))`."""
+
+    def __init__(self, a: Architecture, index: int) -> None:
+        super().__init__()
+        self.index = index
+        self.norm1 = nn.RMSNorm(a.d_model, eps=a.norm_eps)
+        self.attention = Attention(a)
+        self.norm2 = nn.RMSNorm(a.d_model, eps=a.norm_eps)
+        self.feed_forward = FeedForward(a)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        layout: Layout,
+        attending: tuple[tuple[Tensor, Tensor], Tensor | None],
+        past_key_values: NautileState | None = None,
+    ) -> Tensor:
+        """One layer; `attending` holds the rotation and the mask, `past_key_values` is advanced in place."""
+        state = None if past_key_values is None else past_key_values.layers[self.index]
+        x_BLD = x_BLD + self.attention(self.norm1(x_BLD), *attending, state)
+        return x_BLD + self.feed_forward(self.norm2(x_BLD))

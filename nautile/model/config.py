@@ -1,0 +1,53 @@
+"""The configuration as transformers knows it: the architecture plus what a checkpoint's folder holds."""
+
+from typing import Any, Self
+
+from transformers import PreTrainedConfig
+
+from nautile.errors import NautileError
+from nautile.model.architecture import Architecture, preset
+
+TOKENIZER_LAYOUTS = ("nautile", "released")
+POOLINGS = ("mean", "last")
+
+
+class NautileConfig(Architecture, PreTrainedConfig):
+    """Configuration of every Nautile model class.
+
+    `tokenizer_layout` names how cl100k ranks become ids (see `vocabulary.py`); `pooling` says how a text's tokens become
+    one vector for sequence classification: the mean over its tokens, or the last one's.
+    """
+
+    model_type = "nautile"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - transformers declares it as a plain list
+    attribute_map = {  # noqa: RUF012
+        "hidden_size": "d_model",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+        "num_key_value_heads": "num_kv_heads",
+        "intermediate_size": "d_ff",
+        "max_position_embeddings": "maxlen",
+    }
+
+    tokenizer_layout: str = "nautile"
+    pooling: str = "mean"
+    use_cache: bool = True
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = 0
+    eos_token_id: int | None = 1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        self.check()
+        for value, known, name in (
+            (self.tokenizer_layout, TOKENIZER_LAYOUTS, "tokenizer_layout"),
+            (self.pooling, POOLINGS, "pooling"),
+        ):
+            if value not in known:
+                raise NautileError(f"model configuration: {name} must be one of {', '.join(known)}, not {value!r}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """A named configuration, "nautile-mini" or "nautile-370m", with changes."""
+        released = {"tokenizer_layout": "released", "eos_token_id": 100_282} if name == "nautile-370m" else {}
+        return cls(**{**preset(name), **released, **changes})

@@ -1,0 +1,152 @@
+"""The backbone with a head: language modelling, one label a text, one label a token."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationMixin
+from transformers.modeling_outputs import (
+    CausalLMOutputWithPast,
+    SequenceClassifierOutputWithPast,
+    TokenClassifierOutput,
+)
+
+from nautile.errors import NautileError
+from nautile.model.config import NautileConfig
+from nautile.model.model import NautileModel, NautilePreTrainedModel
+from nautile.model.state import NautileState
+
+IGNORED = -100
+
+
+class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
+    """Next-token prediction; the output embedding is the input embedding."""
+
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: NautileConfig) -> None:
+        super().__init__(config)
+        self.model = NautileModel(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: NautileState | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int = 0,
+        **loss_arguments: Any,
+    ) -> CausalLMOutputWithPast:
+        """Logits (B,L,V), or of the last `logits_to_keep` columns; loss if `labels` (B,L; -100 ignored) are given.
+
+        Labels are shifted here. The first token of a packed document is never predicted from the one before it.
+        Other arguments: see `NautileModel.forward`; `num_items_in_batch` normalises the loss.
+        """
+        out = self.model(
+            input_ids, attention_mask, past_key_values, inputs_embeds, segment_ids, use_cache, output_hidden_states
+        )
+        logits = self.lm_head(out.last_hidden_state[:, -logits_to_keep:])
+        loss = None
+        if labels is not None:
+            if segment_ids is not None:
+                starts = torch.zeros_like(labels, dtype=torch.bool)
+                starts[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
+                labels = labels.masked_fill(starts, IGNORED)
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **loss_arguments)
+        return CausalLMOutputWithPast(
+            loss=loss, logits=logits, past_key_values=out.past_key_values, hidden_states=out.hidden_states
+        )
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """As transformers does it, with a state from the first step on."""
+        if kwargs.get("use_cache") and kwargs.get("past_key_values") is None:
+            kwargs["past_key_values"] = NautileState(self.config)
+        return super().prepare_inputs_for_generation(input_ids, **kwargs)
+
+
+class NautileForSequenceClassification(NautilePreTrainedModel):
+    """One vector a text, by `config.pooling`, then a linear layer to the labels."""
+
+    def __init__(self, config: NautileConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = NautileModel(config)
+        self.score = nn.Linear(config.d_model, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: NautileState | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> SequenceClassifierOutputWithPast:
+        """Logits (B, num_labels); padding may stand on either side, without a mask it is told by its id."""
+        if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
+            attention_mask = (input_ids != self.config.pad_token_id).long()
+        out = self.model(
+            input_ids, attention_mask, past_key_values, inputs_embeds, None, use_cache, output_hidden_states
+        )
+        logits = self.score(pool(out.last_hidden_state, attention_mask, self.config.pooling))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, logits=logits, config=self.config)
+        return SequenceClassifierOutputWithPast(
+            loss=loss, logits=logits, past_key_values=out.past_key_values, hidden_states=out.hidden_states
+        )
+
+
+class NautileForTokenClassification(NautilePreTrainedModel):
+    """A linear layer from each token's hidden state to the labels."""
+
+    def __init__(self, config: NautileConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = NautileModel(config)
+        self.score = nn.Linear(config.d_model, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> TokenClassifierOutput:
+        """Logits (B, L, num_labels); labels (B,L), -100 is ignored."""
+        out = self.model(
+            input_ids,
+            attention_mask,
+            inputs_embeds=inputs_embeds,
+            segment_ids=segment_ids,
+            output_hidden_states=output_hidden_states,
+        )
+        logits = self.score(out.last_hidden_state)
+        loss = None if labels is None else self.loss_function(logits, labels, self.config)
+        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=out.hidden_states)
+
+
+def pool(hidden_BLD: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
+    """One vector (B,D) a row: the mean over its real tokens, or the rightmost real one; zeros for an empty row."""
+    B, L, _ = hidden_BLD.shape
+    if attention_mask is None:
+        real_BL = hidden_BLD.new_ones(B, L)
+    else:
+        real_BL = (attention_mask[:, -L:] != 0).to(hidden_BLD.dtype)
+    if pooling == "mean":
+        share_BL = real_BL / real_BL.sum(1, keepdim=True).clamp(min=1)
+    else:
+        last_B = (real_BL * torch.arange(1, L + 1, device=real_BL.device)).argmax(1)
+        share_BL = torch.nn.functional.one_hot(last_B, L).to(hidden_BLD.dtype) * real_BL
+    return (share_BL[:, None] @ hidden_BLD)[:, 0]

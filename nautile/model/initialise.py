@@ -1,0 +1,67 @@
+"""How the parameters start. Weights that were loaded from a checkpoint are left alone (transformers marks them)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from nautile.model.architecture import Architecture
+from nautile.model.attention import Attention, FeedForward
+from nautile.model.sca import SCA, GatedRMSNorm
+
+EMBEDDING_STD = 0.02
+
+
+def initialise(module: nn.Module, a: Architecture) -> None:
+    """Start one module; transformers visits children before their parents.
+
+    Linear layers keep the scale of their input; those that end a residual branch are smaller with depth.
+    """
+    if isinstance(module, nn.Linear):
+        init.normal_(module.weight, std=module.in_features**-0.5)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        init.normal_(module.weight, std=EMBEDDING_STD)
+    elif isinstance(module, nn.RMSNorm | GatedRMSNorm):
+        init.ones_(module.weight)
+    elif isinstance(module, SCA):
+        _end_branch(module.out_proj, a)
+        _initialise_sca(module)
+    elif isinstance(module, Attention):
+        _end_branch(module.out_proj, a)
+    elif isinstance(module, FeedForward):
+        _end_branch(module.ff_out, a)
+
+
+def _end_branch(layer: nn.Linear, a: Architecture) -> None:
+    init.normal_(layer.weight, std=(2 * a.num_layers * layer.in_features) ** -0.5)
+
+
+def _initialise_sca(module: SCA) -> None:
+    """λ starts from 0.001 to 0.1 over the heads, θ from 0.001 to 3 over the spectral points, both geometric."""
+    a = module.architecture
+    init.normal_(module.conv_weight, std=(2 / a.conv_kernel) ** 0.5)
+    if a.spectral_points == 1:
+        share = (_geometric(0.001, 3.0, a.memory_heads) - 0.001) / 2.999
+        start = torch.logit(share.clamp(1e-4, 1 - 1e-4))[:, None, None]
+    else:
+        start = _softplus_inverse(_geometric(0.001, 3.0, a.spectral_points))
+    init.copy_(module.theta_raw, start.expand_as(module.theta_raw))
+    init.zeros_(module.w_int_raw)
+    init.copy_(module.decay_slopes, _softplus_inverse(_geometric(0.001, 0.1, len(module.decay_slopes))))
+    if module.anchor_slopes is not None:
+        init.copy_(module.anchor_slopes, _softplus_inverse(_geometric(0.01, 0.1, a.anchor_heads)))
+    init.ones_(module.score_scale)
+    init.zeros_(module.score_bias)
+    init.ones_(module.phase_scale)
+    init.normal_(module.readout, std=module.readout.shape[1] ** -0.5)
+
+
+def _geometric(low: float, high: float, count: int) -> Tensor:
+    return torch.logspace(math.log10(low), math.log10(high), count)
+
+
+def _softplus_inverse(x: Tensor) -> Tensor:
+    return x + torch.log(-torch.expm1(-x))

@@ -1,0 +1,104 @@
+"""The backbone as a transformers model: embedding, blocks, and a last norm if there is one. Paper: section 2.1."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from nautile.errors import NautileError
+from nautile.model.attention import rotary, visible_keys
+from nautile.model.blocks import AttentionBlock, SCABlock
+from nautile.model.config import NautileConfig
+from nautile.model.initialise import initialise
+from nautile.model.layout import Layout, lay_out
+from nautile.model.state import NautileState
+
+
+class NautilePreTrainedModel(PreTrainedModel):
+    """What all Nautile models share: initialisation, gradient checkpointing, and the kind of state."""
+
+    config: NautileConfig
+    config_class = NautileConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["SCABlock", "AttentionBlock"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _supports_sdpa = True
+    _is_stateful = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        initialise(module, self.config)
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # generate() starts from the state that forward() makes
+
+
+class NautileModel(NautilePreTrainedModel):
+    """The backbone: embedding, blocks, and a last norm if the configuration has one."""
+
+    def __init__(self, config: NautileConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.blocks = nn.ModuleList(
+            (SCABlock if kind == "sca" else AttentionBlock)(config, index)
+            for index, kind in enumerate(config.layer_kinds)
+        )
+        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps) if config.final_norm else nn.Identity()
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: NautileState | None = None,
+        inputs_embeds: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states (B,L,D) of all tokens.
+
+        Args:
+            input_ids: (B,L) ids, or give `inputs_embeds` (B,L,D).
+            attention_mask: (B,L), or (B, past + L), 1 for real tokens; padding may stand anywhere.
+            past_key_values: the state of what came before; it is advanced in place.
+            segment_ids: (B,L), 1, 2, 3 … for documents packed into a row, 0 for padding; without mask and state.
+            use_cache: return the state; by default only where one was given (a forward pass keeps nothing).
+            output_hidden_states: also return the inputs of all layers and the last output.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise NautileError("give either input_ids or inputs_embeds")
+        x_BLD = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        B, L = x_BLD.shape[:2]
+        if L == 0:
+            raise NautileError("the input has no tokens: an empty text needs at least one padding token and a mask")
+        state = past_key_values
+        if state is None and use_cache:
+            state = NautileState(self.config)
+        past_B = None if state is None else state.lengths_B
+        layout = lay_out(B, L, x_BLD.device, attention_mask, segment_ids, past_B)
+        x_BLD, hidden_states = self._run(layout.compact(x_BLD), layout, state, bool(output_hidden_states))
+        return BaseModelOutputWithPast(
+            last_hidden_state=layout.restore(x_BLD),
+            past_key_values=state,
+            hidden_states=tuple(map(layout.restore, hidden_states)) if output_hidden_states else None,
+        )
+
+    def _run(
+        self, x_BLD: Tensor, layout: Layout, state: NautileState | None, keep: bool
+    ) -> tuple[Tensor, list[Tensor]]:
+        B, L = x_BLD.shape[:2]
+        rotation = rotary(layout.positions_BL, self.config.attention_width, self.config.rope_base)
+        attending = rotation, visible_keys(B, L, layout, state)
+        kept = []
+        for block in self.blocks:
+            if keep:
+                kept.append(x_BLD)
+            x_BLD = block(x_BLD, layout, attending, past_key_values=state)
+        if state is not None:
+            state.advance(B, L, layout, x_BLD.device)
+        x_BLD = self.norm(x_BLD)
+        return x_BLD, [*kept, x_BLD] if keep else kept

@@ -1,0 +1,161 @@
+"""What a prefix leaves behind: sums and a convolution tail in SCA layers, keys and values in attention layers.
+
+No tensor of a state is ever written in place, so a snapshot is a copy of references: it costs nothing, and what
+continues from it cannot change it.
+"""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from nautile.errors import NautileError
+from nautile.model.architecture import Architecture
+from nautile.model.layout import Layout
+from nautile.model.spectral import Sums
+
+
+class SCAState:
+    """One SCA layer's memory: `sums`, and `tail_BTP`, the last c-1 inputs of the convolution."""
+
+    is_compileable = False
+    supports_early_init = False
+
+    def __init__(self) -> None:
+        self.sums: Sums | None = None
+        self.tail_BTP: Tensor | None = None
+
+    def select(self, change: Callable[[Tensor], Tensor]) -> "SCAState":
+        """A state whose batch dimension is changed by `change`."""
+        new = SCAState()
+        if self.sums is not None and self.tail_BTP is not None:
+            new.sums = Sums(*(change(part) for part in self.sums))
+            new.tail_BTP = change(self.tail_BTP)
+        return new
+
+
+class AttentionState:
+    """One attention layer's memory: keys, rotated and normalised, and values, (B,G,S,E)."""
+
+    is_compileable = False
+    supports_early_init = False
+
+    def __init__(self) -> None:
+        self.k_BGSE: Tensor | None = None
+        self.v_BGSE: Tensor | None = None
+
+    def extend(self, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the current tokens; returns all keys and values."""
+        if self.k_BGSE is not None and self.v_BGSE is not None:
+            k_BGLE = torch.cat([self.k_BGSE, k_BGLE], dim=2)
+            v_BGLE = torch.cat([self.v_BGSE, v_BGLE], dim=2)
+        self.k_BGSE, self.v_BGSE = k_BGLE, v_BGLE
+        return k_BGLE, v_BGLE
+
+    def select(self, change: Callable[[Tensor], Tensor]) -> "AttentionState":
+        """A state whose batch dimension is changed by `change`."""
+        new = AttentionState()
+        if self.k_BGSE is not None and self.v_BGSE is not None:
+            new.k_BGSE, new.v_BGSE = change(self.k_BGSE), change(self.v_BGSE)
+        return new
+
+
+class NautileState(Cache):
+    """The state of all layers after a prefix; pass it as `past_key_values`.
+
+    `lengths_B` counts the real tokens that each row has read; `real_BS` marks which columns of the attention layers'
+    keys are real, None while all are.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.layers: list[SCAState | AttentionState] = [
+            SCAState() if kind == "sca" else AttentionState() for kind in architecture.layer_kinds
+        ]
+        self.offloading = False
+        self.layer_class_to_replicate = None
+        self.lengths_B: Tensor | None = None
+        self.real_BS: Tensor | None = None
+        self.columns = 0
+
+    def advance(self, batch: int, length: int, layout: Layout, device: torch.device) -> None:
+        """Note that every layer has read `length` columns, laid out as `layout` says."""
+        new_B = torch.full((batch,), length, device=device) if layout.lengths_B is None else layout.lengths_B
+        past_B = torch.zeros_like(new_B) if self.lengths_B is None else self.lengths_B
+        if self.real_BS is not None or layout.lengths_B is not None:
+            old = self.real_BS
+            if old is None:
+                old = torch.ones(batch, self.columns, dtype=torch.bool, device=device)
+            new = torch.arange(length, device=device) < new_B[:, None]
+            self.real_BS = torch.cat([old, new], dim=1)
+        self.lengths_B = past_B + new_B
+        self.columns += length
+
+    def select(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """A new state with the batch dimension of every tensor changed by `change`; this one stays as it is."""
+        new = self.snapshot()
+        new.layers = [layer.select(change) for layer in self.layers]
+        new.lengths_B = None if self.lengths_B is None else change(self.lengths_B)
+        new.real_BS = None if self.real_BS is None else change(self.real_BS)
+        return new
+
+    def snapshot(self) -> Self:
+        """A copy that later forward passes on this state do not change. Free: it shares the tensors."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.layers = [layer.select(lambda tensor: tensor) for layer in self.layers]
+        return new
+
+    def branch(self, rows: int) -> Self:
+        """A prefix read once (B = 1), to be continued by `rows` sequences. The tensors are views, not copies."""
+        if self.batch_size not in (-1, 1):
+            raise NautileError(f"branch() continues one prefix, this state holds {self.batch_size}: use gather()")
+        return self.select(lambda tensor: tensor.expand(rows, *tensor.shape[1:]))
+
+    def gather(self, rows: Tensor) -> Self:
+        """The state of the given rows (indices, repeats allowed), in this order."""
+        return self.select(lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
+
+    @property
+    def batch_size(self) -> int:
+        """B, or -1 before anything was read."""
+        return -1 if self.lengths_B is None else int(self.lengths_B.shape[0])
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Beam search: rows become those of `beam_idx`."""
+        self.__dict__.update(self.gather(beam_idx).__dict__)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the given rows."""
+        self.reorder_cache(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row `repeats` times."""
+        self.__dict__.update(self.select(lambda tensor: tensor.repeat_interleave(repeats, dim=0)).__dict__)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns read so far, padding included."""
+        return self.columns
+
+    def get_max_length(self, layer_idx: int | None = None) -> int:
+        """No limit."""
+        return -1
+
+    def reset(self) -> None:
+        """Forget the prefix."""
+        for layer in self.layers:
+            layer.__init__()  # type: ignore[misc]
+        self.lengths_B, self.real_BS, self.columns = None, None, 0
+
+    @property
+    def is_croppable(self) -> bool:
+        """Never: sums cannot be taken back."""
+        return False
+
+    def crop(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: a recurrent memory cannot be cut back to an earlier token."""
+        raise NautileError(
+            "Nautile's state cannot be cropped, so assisted decoding is not possible: "
+            "take a snapshot() before the tokens that you may want to take back"
+        )
