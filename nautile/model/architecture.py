@@ -58,7 +58,7 @@ class Architecture:
             (not self.clip_weights or self.decay == "boundary", "clip_weights needs decay='boundary'"),
             (self.memory_heads % self.query_heads == 0, "memory_heads must be a multiple of query_heads"),
             (self.num_heads % self.num_kv_heads == 0, "num_heads must be a multiple of num_kv_heads"),
-            (self.d_model % self.num_heads == 0, "d_model must be a multiple of num_heads"),
+            (self.d_model % (2 * self.num_heads) == 0, "d_model must be an even multiple of num_heads"),
             (0 <= self.anchor_heads <= self.memory_heads, "anchor_heads must lie between 0 and memory_heads"),
             (self.head_width > 0, "d_model * expand must be at least memory_heads * spectral_points"),
         ]

@@ -14,8 +14,8 @@ POOLINGS = ("mean", "last")
 class NautileConfig(Architecture, PreTrainedConfig):
     """Configuration of every Nautile model class.
 
-    `tokenizer_layout` names how cl100k ranks become ids (see `vocabulary.py`); `pooling` says how a text's tokens become
-    one vector for sequence classification: the mean over its tokens, or the last one's.
+    `tokenizer_layout` names how cl100k ranks become ids (see `vocabulary.py`); `pooling` says how a text's tokens
+    become one vector for sequence classification: the mean over its tokens, or the last one's.
     """
 
     model_type = "nautile"

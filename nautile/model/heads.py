@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin
 from transformers.modeling_outputs import (
@@ -10,8 +11,8 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutputWithPast,
     TokenClassifierOutput,
 )
+from transformers.utils import can_return_tuple
 
-from nautile.errors import NautileError
 from nautile.model.config import NautileConfig
 from nautile.model.model import NautileModel, NautilePreTrainedModel
 from nautile.model.state import NautileState
@@ -22,6 +23,7 @@ IGNORED = -100
 class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
     """Next-token prediction; the output embedding is the input embedding."""
 
+    accepts_loss_kwargs = True  # Trainer: forward takes num_items_in_batch
     _tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: NautileConfig) -> None:
@@ -30,6 +32,7 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -41,24 +44,32 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         logits_to_keep: int = 0,
-        **loss_arguments: Any,
+        num_items_in_batch: Tensor | int | None = None,
+        output_attentions: bool | None = None,
     ) -> CausalLMOutputWithPast:
         """Logits (B,L,V), or of the last `logits_to_keep` columns; loss if `labels` (B,L; -100 ignored) are given.
 
-        Labels are shifted here. The first token of a packed document is never predicted from the one before it.
-        Other arguments: see `NautileModel.forward`; `num_items_in_batch` normalises the loss.
+        Labels are shifted here; what follows padding or the end of a packed document is not predicted from it.
+        Other arguments: see `NautileModel.forward`; `num_items_in_batch` divides the loss instead of their mean.
         """
         out = self.model(
-            input_ids, attention_mask, past_key_values, inputs_embeds, segment_ids, use_cache, output_hidden_states
+            input_ids,
+            attention_mask,
+            past_key_values,
+            inputs_embeds,
+            segment_ids,
+            use_cache,
+            output_hidden_states,
+            output_attentions,
+            return_dict=True,
         )
         logits = self.lm_head(out.last_hidden_state[:, -logits_to_keep:])
         loss = None
         if labels is not None:
-            if segment_ids is not None:
-                starts = torch.zeros_like(labels, dtype=torch.bool)
-                starts[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
-                labels = labels.masked_fill(starts, IGNORED)
-            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **loss_arguments)
+            labels = predictable(labels, attention_mask, segment_ids)
+            loss = self.loss_function(
+                logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch
+            )
         return CausalLMOutputWithPast(
             loss=loss, logits=logits, past_key_values=out.past_key_values, hidden_states=out.hidden_states
         )
@@ -80,6 +91,7 @@ class NautileForSequenceClassification(NautilePreTrainedModel):
         self.score = nn.Linear(config.d_model, config.num_labels)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -89,12 +101,21 @@ class NautileForSequenceClassification(NautilePreTrainedModel):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> SequenceClassifierOutputWithPast:
         """Logits (B, num_labels); padding may stand on either side, without a mask it is told by its id."""
         if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
             attention_mask = (input_ids != self.config.pad_token_id).long()
         out = self.model(
-            input_ids, attention_mask, past_key_values, inputs_embeds, None, use_cache, output_hidden_states
+            input_ids,
+            attention_mask,
+            past_key_values,
+            inputs_embeds,
+            None,
+            use_cache,
+            output_hidden_states,
+            output_attentions,
+            return_dict=True,
         )
         logits = self.score(pool(out.last_hidden_state, attention_mask, self.config.pooling))
         loss = None
@@ -115,6 +136,7 @@ class NautileForTokenClassification(NautilePreTrainedModel):
         self.score = nn.Linear(config.d_model, config.num_labels)
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -123,6 +145,7 @@ class NautileForTokenClassification(NautilePreTrainedModel):
         labels: Tensor | None = None,
         segment_ids: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> TokenClassifierOutput:
         """Logits (B, L, num_labels); labels (B,L), -100 is ignored."""
         out = self.model(
@@ -131,22 +154,37 @@ class NautileForTokenClassification(NautilePreTrainedModel):
             inputs_embeds=inputs_embeds,
             segment_ids=segment_ids,
             output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
         )
         logits = self.score(out.last_hidden_state)
         loss = None if labels is None else self.loss_function(logits, labels, self.config)
         return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=out.hidden_states)
 
 
+def predictable(labels: Tensor, attention_mask: Tensor | None, segment_ids: Tensor | None) -> Tensor:
+    """Labels (B,L) without those whose column before is padding or belongs to another packed document."""
+    if attention_mask is None and segment_ids is None:
+        return labels
+    document_BL = segment_ids if attention_mask is None else attention_mask[:, -labels.shape[1] :]
+    assert document_BL is not None
+    before = document_BL[:, :-1]
+    lost = before == 0
+    if segment_ids is not None:
+        lost = lost | (document_BL[:, 1:] != before)
+    return labels.masked_fill(F.pad(lost, (1, 0)), IGNORED)
+
+
 def pool(hidden_BLD: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
     """One vector (B,D) a row: the mean over its real tokens, or the rightmost real one; zeros for an empty row."""
     B, L, _ = hidden_BLD.shape
     if attention_mask is None:
-        real_BL = hidden_BLD.new_ones(B, L)
+        real_BL = torch.ones(B, L, dtype=torch.bool, device=hidden_BLD.device)
     else:
-        real_BL = (attention_mask[:, -L:] != 0).to(hidden_BLD.dtype)
+        real_BL = attention_mask[:, -L:] != 0
     if pooling == "mean":
         share_BL = real_BL / real_BL.sum(1, keepdim=True).clamp(min=1)
-    else:
-        last_B = (real_BL * torch.arange(1, L + 1, device=real_BL.device)).argmax(1)
-        share_BL = torch.nn.functional.one_hot(last_B, L).to(hidden_BLD.dtype) * real_BL
-    return (share_BL[:, None] @ hidden_BLD)[:, 0]
+        return (share_BL[..., None] * hidden_BLD).sum(1).to(hidden_BLD.dtype)
+    step_L = torch.arange(L, device=hidden_BLD.device)
+    last_B = (real_BL * step_L).argmax(1)
+    return hidden_BLD[torch.arange(B, device=last_B.device), last_B] * real_BL.any(1, keepdim=True)

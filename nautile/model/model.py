@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils import can_return_tuple
 
 from nautile.errors import NautileError
 from nautile.model.attention import rotary, visible_keys
@@ -49,6 +50,7 @@ class NautileModel(NautilePreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -58,6 +60,7 @@ class NautileModel(NautilePreTrainedModel):
         segment_ids: Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> BaseModelOutputWithPast:
         """Hidden states (B,L,D) of all tokens.
 
@@ -68,16 +71,19 @@ class NautileModel(NautilePreTrainedModel):
             segment_ids: (B,L), 1, 2, 3 … for documents packed into a row, 0 for padding; without mask and state.
             use_cache: return the state; by default only where one was given (a forward pass keeps nothing).
             output_hidden_states: also return the inputs of all layers and the last output.
+            output_attentions: refused when true; peft and pipelines name it.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise NautileError("give either input_ids or inputs_embeds")
+        if output_attentions:
+            raise NautileError("output_attentions: SCA layers have no attention maps, the others keep none")
         x_BLD = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         B, L = x_BLD.shape[:2]
         if L == 0:
             raise NautileError("the input has no tokens: an empty text needs at least one padding token and a mask")
-        state = past_key_values
-        if state is None and use_cache:
-            state = NautileState(self.config)
+        state = NautileState(self.config) if past_key_values is None and use_cache else past_key_values
+        if state is not None:
+            self._check_state(state, B, segment_ids)
         past_B = None if state is None else state.lengths_B
         layout = lay_out(B, L, x_BLD.device, attention_mask, segment_ids, past_B)
         x_BLD, hidden_states = self._run(layout.compact(x_BLD), layout, state, bool(output_hidden_states))
@@ -86,6 +92,14 @@ class NautileModel(NautilePreTrainedModel):
             past_key_values=state,
             hidden_states=tuple(map(layout.restore, hidden_states)) if output_hidden_states else None,
         )
+
+    def _check_state(self, state: NautileState, batch: int, segment_ids: Tensor | None) -> None:
+        if segment_ids is not None:
+            raise NautileError("packed rows leave no state: segment_ids go without past_key_values and use_cache")
+        if state.batch_size not in (-1, batch):
+            raise NautileError(f"the state holds {state.batch_size} rows, the input {batch}: use branch() or gather()")
+        if self.training and any(block.gradient_checkpointing for block in self.blocks):
+            raise NautileError("gradient checkpointing cannot keep a state: call model.eval(), or leave the state out")
 
     def _run(
         self, x_BLD: Tensor, layout: Layout, state: NautileState | None, keep: bool

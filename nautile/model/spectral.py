@@ -89,7 +89,7 @@ def _encode(k_BKCH: Tensor, w_BKC: Tensor, spectrum: Spectrum) -> tuple[Tensor, 
 
 def _read(z_BKC: Tensor, re_BKCHM: Tensor, im_BKCHM: Tensor, q_BLQHM2: Tensor, spectrum: Spectrum) -> Tensor:
     """Step 5: the Hermitian match of state and query, integrated over M. Returns o (B,C,K,2H), float32."""
-    B, K, C, H, M = re_BKCHM.shape
+    K, H = re_BKCHM.shape[1], re_BKCHM.shape[3]
     q = q_BLQHM2.float().transpose(1, 2).repeat_interleave(K // q_BLQHM2.shape[2], dim=1)
     q_re, q_im = q.unbind(-1)
     measure = spectrum.omega_KHM[:, None] / H**0.5
@@ -114,7 +114,8 @@ def sca_reference(
     k, w = _heads_first(k_BLKH, w_BLK)
     re, im = _encode(k, w, spectrum)
     age = torch.arange(L, device=k.device)[:, None] - torch.arange(L, device=k.device)
-    share_BKLL = (torch.exp(-spectrum.fade_K[:, None, None] * age) * (age >= 0)).expand(k.shape[0], -1, -1, -1)
+    share_KLL = torch.exp(-spectrum.fade_K[:, None, None] * age.clamp(min=0)) * (age >= 0)
+    share_BKLL = share_KLL.expand(k.shape[0], -1, -1, -1)
     if document_BL is not None:
         share_BKLL = share_BKLL * (document_BL[:, None, :, None] == document_BL[:, None, None, :])
     z = torch.einsum("bkts,bks->bkt", share_BKLL, w)
@@ -159,24 +160,18 @@ def sca_chunked(
     """
     B, L, K, H = k_BLKH.shape
     if sums is None:
-        zeros = torch.zeros(B, K, H, spectrum.theta_KHM.shape[-1], device=k_BLKH.device)
+        zeros = torch.zeros(B, K, H, spectrum.theta_KHM.shape[-1], device=k_BLKH.device, dtype=torch.float32)
         sums = Sums(zeros[:, :, 0, 0], zeros, zeros)
-    recompute = torch.is_grad_enabled() and L > chunk
+    recompute = torch.is_grad_enabled() and chunk < L
     outputs, document_B = [], None
-    for start in range(0, L, chunk):
-        part = slice(start, min(start + chunk, L))
-        inputs = (
-            k_BLKH[:, part],
-            w_BLK[:, part],
-            q_BLQHM2[:, part],
-            spectrum,
-            sums,
-            None if lengths_B is None else (lengths_B - start).clamp(0, part.stop - start),
-            None if document_BL is None else document_BL[:, part],
-            document_B,
-        )
+    parts = zip(*(x.split(chunk, dim=1) for x in (k_BLKH, w_BLK, q_BLQHM2)), strict=True)
+    for start, (k, w, q) in zip(range(0, L, chunk), parts, strict=True):
+        end = start + k.shape[1]
+        lengths = None if lengths_B is None else (lengths_B - start).clamp(0, end - start)
+        document_BC = None if document_BL is None else document_BL[:, start:end]
+        inputs = (k, w, q, spectrum, sums, lengths, document_BC, document_B)
         o, sums = checkpoint(_chunk, *inputs, use_reentrant=False) if recompute else _chunk(*inputs)
-        document_B = None if document_BL is None else document_BL[:, part.stop - 1]
+        document_B = None if document_BL is None else document_BL[:, end - 1]
         outputs.append(o)
     return torch.cat(outputs, dim=1), sums
 
@@ -191,24 +186,28 @@ def _chunk(
     document_BC: Tensor | None,
     document_B: Tensor | None,
 ) -> tuple[Tensor, Sums]:
-    """One chunk after `sums`, which belong to the document `document_B`."""
-    k, w = _heads_first(k_BCKH, w_BCK)
-    B, K, C, H = k.shape
-    re, im = _encode(k, w, spectrum)
-    decay = _ChunkDecay.of(spectrum.fade_K, C, lengths_B, document_BC, document_B)
-    parts = (w[..., None], re.flatten(3), im.flatten(3))
-    before = (sums.z_BK[..., None], sums.re_BKHM.flatten(2), sums.im_BKHM.flatten(2))
-    inside = [
-        decay.within @ part + decay.entering[..., None] * old[:, :, None]
-        for part, old in zip(parts, before, strict=True)
-    ]
-    after = [
-        (decay.leaving[..., None, :] @ part)[:, :, 0] + decay.passing[..., None] * old
-        for part, old in zip(parts, before, strict=True)
-    ]
-    shape = (B, K, C, H, -1)
-    o = _read(inside[0][..., 0], inside[1].view(shape), inside[2].view(shape), q_BCQHM2, spectrum)
-    return o, Sums(after[0][..., 0], after[1].view(B, K, H, -1), after[2].view(B, K, H, -1))
+    """One chunk after `sums`, which belong to the document `document_B`; one spectral point at a time."""
+    k, w = (part.contiguous() for part in _heads_first(k_BCKH, w_BCK))
+    k = k.float()
+    H, M = spectrum.theta_KHM.shape[1:]
+    q = q_BCQHM2.permute(0, 2, 4, 5, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
+    q = q.repeat_interleave(k.shape[1] // q.shape[1], dim=1)
+    decay = _ChunkDecay.of(spectrum.fade_K, k.shape[2], lengths_B, document_BC, document_B)
+    weighted, squashed = w[..., None] * k, F.softsign(spectrum.eta_K[:, None, None] * k)
+    z, z_after = decay.carry(w[..., None], sums.z_BK[..., None])
+    o_re, o_im, after = torch.zeros_like(k), torch.zeros_like(k), []
+    for m in range(M):
+        phase = squashed * spectrum.theta_KHM[:, None, :, m]
+        re, re_after = decay.carry(weighted * torch.cos(phase), sums.re_BKHM[..., m])
+        im, im_after = decay.carry(weighted * torch.sin(phase), sums.im_BKHM[..., m])
+        measure = spectrum.omega_KHM[:, None, :, m] / H**0.5
+        q_re, q_im = q[:, :, m, 0] * measure, q[:, :, m, 1] * measure
+        o_re = o_re.addcmul(re, q_re).addcmul(im, q_im)
+        o_im = o_im.addcmul(im, q_re).addcmul(re, q_im, value=-1)
+        after.append((re_after, im_after))
+    o = torch.cat([o_re, o_im], dim=-1) / z.clamp(min=MASS_FLOOR)
+    re_after, im_after = (torch.stack(part, dim=-1) for part in zip(*after, strict=True))
+    return o.transpose(1, 2), Sums(z_after[..., 0], re_after, im_after)
 
 
 class _ChunkDecay(NamedTuple):
@@ -218,6 +217,12 @@ class _ChunkDecay(NamedTuple):
     entering: Tensor  # (B,K,C) from the sums before the chunk to a token
     leaving: Tensor  # (B,K,C) from a token to the sums after the chunk
     passing: Tensor  # (B,K) from the sums before to the sums after
+
+    def carry(self, part_BKCX: Tensor, before_BKX: Tensor) -> tuple[Tensor, Tensor]:
+        """The running sums of `part` at each token of the chunk, and the sums after it."""
+        inside = self.within @ part_BKCX + self.entering[..., None] * before_BKX[:, :, None]
+        after = (self.leaving[..., None, :] @ part_BKCX)[:, :, 0] + self.passing[..., None] * before_BKX
+        return inside, after
 
     @classmethod
     def of(

@@ -1,0 +1,35 @@
+"""Nautile: structured judgments from large volumes of text on modest hardware.
+
+Importing this package is cheap: torch and transformers are imported when a name that needs them is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nautile.errors import NautileError
+
+if TYPE_CHECKING:
+    from nautile.model.checkpoints import Nautile, load, register
+    from nautile.tasks.classify import classify
+
+__version__ = "0.1.0"
+__all__ = ["Nautile", "NautileError", "__version__", "classify", "load", "register"]
+
+_HOMES = {
+    "Nautile": "nautile.model.checkpoints",
+    "classify": "nautile.tasks.classify",
+    "load": "nautile.model.checkpoints",
+    "register": "nautile.model.checkpoints",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nautile' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,130 @@
+"""The command line, `nautile`: options in, one line for every error, nothing heavy before a command needs it."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from typer import Argument, Option
+
+from nautile.errors import NautileError
+
+app = typer.Typer(
+    help="Structured judgments from large volumes of text.",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+# The base of typer's usage errors, which has no public name.
+_USAGE_ERROR = cast(type[typer.BadParameter], typer.BadParameter.mro()[1])
+
+_CLASSIFY = """Label every row of a file, and say how sure each label is.
+
+Every column is kept and rows keep their order. Added are label, confidence,
+a probability for each label, windows (in how many parts the text was read)
+and note (why a row has no label).
+
+\b
+Examples:
+  nautile classify reviews.csv -o labelled.csv           the column "text"
+  nautile classify posts.parquet -c body -o posts.jsonl  any format to any
+  nautile classify big.csv.gz -o big.parquet --resume    on after a stop
+  nautile classify --text "I love it"                    one text
+  cat a.csv | nautile classify - > b.csv                 through a pipe
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for an error, 130 after Ctrl-C, 141 for a closed pipe."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return int(app(given or ["--help"], prog_name="nautile", standalone_mode=False) or 0)
+    except _USAGE_ERROR as error:
+        return _fail(f"{error.format_message()} (nautile --help tells more)")
+    except NautileError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"nautile {_version()}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, Option("--version", help="Print the version.", is_eager=True, callback=_print_version)]
+
+
+@app.callback()
+def _options(version: Version = False) -> None:
+    pass
+
+
+@app.command(help=_CLASSIFY)
+def classify(
+    input: Annotated[Path | None, Argument(metavar="FILE", help="CSV, TSV, JSONL or Parquet; - for stdin.")] = None,
+    text: Annotated[list[str] | None, Option(help="A text to judge, in place of a file.")] = None,
+    output: Annotated[Path | None, Option("--output", "-o", help="File to write; its suffix is its format.")] = None,
+    column: Annotated[str | None, Option("--column", "-c", help="The column of texts (default: text).")] = None,
+    task: Annotated[str, Option(help="What to judge.")] = "sentiment",
+    model: Annotated[str, Option(help="A model's name or folder.")] = "nautile-mini",
+    threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the output, drop an unfinished job.")] = False,
+    prefix: Annotated[str, Option(help="Put before the name of each result column.")] = "",
+    limit: Annotated[int | None, Option(help="Judge the first rows only.")] = None,
+    format: Annotated[str | None, Option(help="csv, tsv or jsonl: of stdin, stdout, odd suffixes.")] = None,
+    encoding: Annotated[str, Option(help="Encoding of a text file.")] = "utf-8",
+    delimiter: Annotated[str | None, Option(help="Character between CSV cells.")] = None,
+    no_quotes: Annotated[bool, Option("--no-quotes", help="Quote marks are ordinary characters.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
+) -> None:
+    """Run `nautile classify`; see `Request` and `load_judge` for what is behind it."""
+    from nautile.tasks.classify import load_judge
+    from nautile.tasks.files.run import Request
+
+    request = Request(
+        input, text or None, output, column, format, encoding, delimiter, not no_quotes, prefix, limit,
+        resume, overwrite, quiet,
+    )  # fmt: skip
+    load = partial(load_judge, task=task, model=model, threads=threads)
+    identity = {"task": task, "model": model, "threads": threads, "nautile": _version()}
+    with _stoppable("; what is done is kept: go on with --resume" if output and str(input) != "-" else ""):
+        request.run(load, identity)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("nautile")
+    except PackageNotFoundError:
+        return "(source tree)"
+
+
+@contextmanager
+def _stoppable(hint: str) -> Iterator[None]:
+    """End without a traceback on Ctrl-C and when the reader of the output is gone."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"nautile: stopped{hint}", err=True)
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(141) from None
+
+
+def _fail(message: str) -> int:
+    line = " ".join(message.split())
+    typer.echo("nautile: error: " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line), err=True)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

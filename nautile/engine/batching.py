@@ -1,0 +1,39 @@
+"""Texts of many lengths in batches with little padding, and long ones in windows."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+def windows(length: int, width: int) -> list[tuple[int, int]]:
+    """Cut `length` tokens into the fewest spans of at most `width`, as even as can be; none is left out."""
+    count = -(-length // width)
+    bounds = [length * n // count for n in range(count + 1)] if count else []
+    return list(zip(bounds, bounds[1:], strict=False))
+
+
+def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Group the indices of `lengths` by length, longest first, so that a padded batch has at most `max_tokens`.
+
+    A single item longer than that is a batch of its own. Every index comes exactly once.
+    """
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if group and lengths[group[0]] * (len(group) + 1) > max_tokens:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+def pad_right(rows: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor]:
+    """Ids and mask (B,L) of rows of ids, padded on the right: a causal model needs no more."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros(len(rows), longest, dtype=torch.long)
+    for row, tokens in enumerate(rows):
+        ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        mask[row, : len(tokens)] = 1
+    return ids, mask

@@ -1,0 +1,119 @@
+"""Checkpoints by name: the one that ships, a folder, the released weights, or a repository on the Hugging Face hub."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from nautile.errors import NautileError
+from nautile.model.config import NautileConfig
+from nautile.model.heads import (
+    NautileForCausalLM,
+    NautileForSequenceClassification,
+    NautileForTokenClassification,
+)
+from nautile.model.model import NautileModel
+from nautile.model.released import from_released, is_released
+from nautile.model.tokenizer import NautileTokenizer
+from nautile.model.vocabulary import Vocabulary
+
+SHIPPED = ("nautile-mini",)
+HEADS: dict[str, type[PreTrainedModel]] = {
+    "NautileForCausalLM": NautileForCausalLM,
+    "NautileForSequenceClassification": NautileForSequenceClassification,
+    "NautileForTokenClassification": NautileForTokenClassification,
+    "NautileModel": NautileModel,
+}
+
+
+def register() -> None:
+    """Make the Auto classes, `pipeline` and `Trainer` of transformers know Nautile."""
+    AutoConfig.register("nautile", NautileConfig, exist_ok=True)
+    AutoModel.register(NautileConfig, NautileModel, exist_ok=True)
+    AutoModelForCausalLM.register(NautileConfig, NautileForCausalLM, exist_ok=True)
+    AutoModelForSequenceClassification.register(NautileConfig, NautileForSequenceClassification, exist_ok=True)
+    AutoModelForTokenClassification.register(NautileConfig, NautileForTokenClassification, exist_ok=True)
+    AutoTokenizer.register(NautileConfig, NautileTokenizer, exist_ok=True)
+
+
+def locate(model: str | Path) -> str:
+    """Where a checkpoint is: the path of a folder or file, or the hub id "owner/name" it must be.
+
+    Raises:
+        NautileError: a name that is neither shipped nor a path nor of the form of a hub id.
+    """
+    if str(model) in SHIPPED:
+        return str(files("nautile") / "assets" / str(model))
+    if Path(model).exists():
+        return str(model)
+    if isinstance(model, str) and model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return model
+    raise NautileError(
+        f"unknown model {str(model)!r}: give {' or '.join(map(repr, SHIPPED))}, the path of a checkpoint, or a hub id"
+    )
+
+
+def load(model: str | Path = "nautile-mini", dtype: torch.dtype = torch.float32, **options: Any) -> PreTrainedModel:
+    """The model itself, with the head it was saved with, in evaluation mode.
+
+    Args:
+        model: "nautile-mini", a folder written by `save_pretrained`, the released weights, or a hub id.
+        dtype: of the parameters.
+        options: passed to transformers' `from_pretrained` (`revision`, `token`, …).
+
+    Raises:
+        NautileError: an unknown model, a damaged file, or tensors that do not fit, each one named.
+    """
+    place = locate(model)
+    if Path(place).exists() and is_released(Path(place)):
+        return from_released(Path(place)).to(dtype)
+    try:
+        config = NautileConfig.from_pretrained(place, **options)
+        head = HEADS.get((config.architectures or ["NautileForCausalLM"])[0])
+        if head is None:
+            raise NautileError(f"{place}: architecture {config.architectures} is not one of {', '.join(HEADS)}")
+        loaded, info = head.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True, **options)
+    except (SafetensorError, HfHubHTTPError, HFValidationError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NautileError(f"{place}: cannot be loaded ({reason})") from None
+    problems = [f"{kind.removesuffix('_keys')} {key}" for kind, keys in info.items() for key in sorted(map(str, keys))]
+    if problems:
+        raise NautileError(f"{place}: its tensors do not fit the configuration: {'; '.join(problems)}")
+    return loaded.eval()
+
+
+def vocabulary_of(config: NautileConfig) -> Vocabulary:
+    """The vocabulary that a model's ids belong to."""
+    if config.tokenizer_layout == "released":
+        return Vocabulary("released", 100_256)
+    return Vocabulary("nautile", config.vocab_size - 8)
+
+
+def convert(source: Path, output: Path) -> NautileForCausalLM:
+    """Write the released weights as a checkpoint folder of ours, with its tokenizer."""
+    if not is_released(source) and source.exists():
+        raise NautileError(f"{source}: not in the released layout; a folder of ours needs no conversion")
+    model = from_released(source)
+    model.save_pretrained(output)
+    return model
+
+
+class Nautile:
+    """The language model from any checkpoint: `Nautile.from_pretrained("released.pt")`."""
+
+    @staticmethod
+    def from_pretrained(model: str | Path, **options: Any) -> PreTrainedModel:
+        """See `load`; also takes released weights in every variant."""
+        return load(model, **options)

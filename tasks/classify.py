@@ -1,0 +1,100 @@
+"""`classify`: labels for the texts of a string, a list, a Series or a DataFrame, on the input's own index."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from nautile.errors import NautileError
+from nautile.tasks.judge import Judge, load_judge
+
+CHUNK_ROWS = 2048
+SHOW_PROGRESS_FROM = 1000
+
+
+class Rate(ProgressColumn):
+    """Rows a second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate since the start, once there is one."""
+        return Text(f"{task.finished_speed or task.speed or 0:,.0f} rows/s")
+
+
+def progress_bar(**options: Any) -> Progress:
+    """The bar on standard error that all long work shows."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), **options)
+
+
+@lru_cache(maxsize=4)
+def _cached_judge(task: str, model: str | None) -> Judge:
+    return load_judge(task, model)
+
+
+def classify(
+    texts: str | Iterable[Any] | pd.Series | pd.DataFrame,
+    column: str | None = None,
+    *,
+    task: str = "sentiment",
+    model: str | Path | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Label each text.
+
+    Args:
+        texts: one string, any iterable of strings, a Series, or a DataFrame with `column`.
+        column: the DataFrame's column that holds the texts.
+        task: a built-in task: "sentiment" (negative, neutral, positive).
+        model: a checkpoint with a sequence classification head instead of the built-in one.
+        progress: show a bar; by default from 1,000 texts on, where standard error is a terminal.
+
+    Returns:
+        A DataFrame on the input's index: `label`, `confidence`, one probability column a label, `windows` (how many
+        windows the text was read in; more than one for a long text), and `note`. A row that holds no text keeps its
+        place, without label, and `note` says why.
+
+    Raises:
+        NautileError: an unknown task, model or column.
+    """
+    values, index = _values(texts, column)
+    judge = _cached_judge(task, None if model is None else str(model))
+    shown = len(values) >= SHOW_PROGRESS_FROM and Console(stderr=True).is_terminal if progress is None else progress
+    parts = []
+    with progress_bar(disable=not shown) as bar:
+        rows = bar.add_task(task, total=len(values))
+        for start in range(0, max(1, len(values)), CHUNK_ROWS):
+            columns = judge(values[start : start + CHUNK_ROWS], lambda done: bar.advance(rows, done))
+            parts.append(pd.DataFrame(columns))
+    result = pd.concat(parts, ignore_index=True)
+    dtypes = {name: "float64" for name in ["confidence", *judge.labels]}
+    return result.astype(dtypes).set_axis(index, axis=0)
+
+
+def _values(texts: Any, column: str | None) -> tuple[list[Any], pd.Index]:
+    if isinstance(texts, pd.DataFrame):
+        return _column(texts, column)
+    if column is not None:
+        raise NautileError(f"column={column!r} needs a DataFrame, not a {type(texts).__name__}")
+    if isinstance(texts, pd.Series):
+        return texts.tolist(), texts.index
+    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
+        raise NautileError(f"texts must be a string, an iterable of strings, a Series or a DataFrame, not {texts!r:.50}")
+    values = [texts] if isinstance(texts, str) else list(texts)
+    return values, pd.RangeIndex(len(values))
+
+
+def _column(frame: pd.DataFrame, column: str | None) -> tuple[list[Any], pd.Index]:
+    names = ", ".join(map(str, frame.columns))
+    if column is None:
+        raise NautileError(f"say which column holds the texts, column=…; there are: {names}")
+    if column not in frame.columns:
+        raise NautileError(f"no column {column!r}; there are: {names}")
+    values = frame[column]
+    if isinstance(values, pd.DataFrame):
+        raise NautileError(f"{values.shape[1]} columns are named {column!r}; rename all but one")
+    return values.tolist(), frame.index

@@ -1,0 +1,89 @@
+"""Rows on their way through a job, a chunk at a time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pyarrow as pa
+
+from nautile.tasks.files.values import as_text
+
+CHUNK_ROWS = 2048
+CHUNK_CHARACTERS = 8 << 20
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class ListChunk:
+    """Rows from a text file. As an Arrow table every column is text, and None is null."""
+
+    columns: Sequence[str]
+    rows: list[list[object]]
+    broken: int = 0
+    """How many of the rows hold half of a surrogate pair."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def values(self, column: str) -> list[object]:
+        """The cells of one column, in row order."""
+        place = self.columns.index(column)
+        return [row[place] for row in self.rows]
+
+    def records(self) -> Iterable[Sequence[object]]:
+        """The rows, each with its cells in column order."""
+        return self.rows
+
+    def table(self) -> pa.Table:
+        """The rows as an Arrow table of strings."""
+        texts = [[None if row[i] is None else as_text(row[i]) for row in self.rows] for i in range(len(self.columns))]
+        return pa.Table.from_arrays(
+            [pa.array(column, pa.string()) for column in texts], schema=text_schema(self.columns)
+        )
+
+
+@dataclass(frozen=True)
+class TableChunk:
+    """Rows from a Parquet file."""
+
+    rows: pa.Table
+    broken: int = 0
+
+    def __len__(self) -> int:
+        return self.rows.num_rows
+
+    def values(self, column: str) -> list[object]:
+        """The cells of one column, in row order."""
+        return self.rows.column(column).to_pylist()
+
+    def records(self) -> Iterable[Sequence[object]]:
+        """The rows, each with its cells in column order."""
+        return zip(*(column.to_pylist() for column in self.rows.columns), strict=True)
+
+    def table(self) -> pa.Table:
+        """The rows as they were read."""
+        return self.rows
+
+
+Chunk = ListChunk | TableChunk
+"""Some consecutive rows of the input, with every column of it."""
+
+
+def text_schema(columns: Sequence[str]) -> pa.Schema:
+    """A schema of strings, for input that has no types."""
+    return pa.schema([(name, pa.string()) for name in columns])
+
+
+def grouped(rows: Iterable[tuple[Row, int]]) -> Iterator[list[Row]]:
+    """Cut (row, characters) pairs into chunks of at most CHUNK_ROWS and, beyond one row, CHUNK_CHARACTERS."""
+    group: list[Row] = []
+    characters = 0
+    for row, size in rows:
+        if group and (len(group) == CHUNK_ROWS or characters + size > CHUNK_CHARACTERS):
+            yield group
+            group, characters = [], 0
+        group.append(row)
+        characters += size
+    if group:
+        yield group

@@ -1,0 +1,106 @@
+"""`nautile classify` from its options to its output."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from nautile.errors import NautileError
+from nautile.tasks.files.delimited import Dialect
+from nautile.tasks.files.formats import Format, check_kind, format_of
+from nautile.tasks.files.job import Job, Judge, opened_job, prepared
+from nautile.tasks.files.readers import FileSource, Source, TextSource
+from nautile.tasks.files.tally import Tally
+from nautile.tasks.files.terminal import Meter, Preview
+from nautile.tasks.files.workspace import Workspace
+from nautile.tasks.files.writers import writer_for
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; see the help of `nautile classify`."""
+
+    input: Path | None = None
+    texts: list[str] | None = None
+    output: Path | None = None
+    column: str | None = None
+    format: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    quotes: bool = True
+    prefix: str = ""
+    limit: int | None = None
+    resume: bool = False
+    overwrite: bool = False
+    quiet: bool = False
+
+    def run(self, load: Callable[[], Judge], identity: Mapping[str, object]) -> None:
+        """Judge the input with what `load` gives; raises NautileError.
+
+        `identity` says which judge that is: a resumed job must have the same.
+        """
+        source = self._source()
+        output_format = format_of(self.output) if self.output else None
+        workspace = prepared(self.output, source, self.resume, self.overwrite) if self.output else None
+        with opened_job(source, load, self.column, self.prefix) as job:
+            meter = Meter(visible=sys.stderr.isatty() and not self.quiet)
+            if workspace is not None and output_format is not None:
+                tally = self._to_file(job, workspace, output_format, identity, meter)
+            elif sys.stdout.isatty():
+                tally = self._to_terminal(job, meter)
+            else:
+                tally = self._to_pipe(job, meter)
+        if not self.quiet:
+            where = f"; written to {self.output}" if self.output else ""
+            Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(
+                f"{tally.sentence()}; {meter.rate:,.0f} rows/s{where}"
+            )
+
+    def _source(self) -> Source:
+        if (self.input is None) == (self.texts is None):
+            raise NautileError("give one input: a file, - for standard input, or --text 'some text'")
+        if self.texts is not None:
+            return TextSource(self.texts)
+        assert self.input is not None
+        piped = str(self.input) == "-"
+        kind = Format(check_kind(self.format or "csv")) if piped else format_of(self.input, self.format)
+        return FileSource(None if piped else self.input, kind, self.encoding, self._dialect(kind), self.limit)
+
+    def _dialect(self, format: Format) -> Dialect:
+        named = {"\\t": "\t", "tab": "\t"}.get(self.delimiter or "", self.delimiter)
+        return Dialect(named or ("\t" if format.kind == "tsv" else ","), self.quotes)
+
+    def _to_file(
+        self, job: Job, workspace: Workspace, format: Format, identity: Mapping[str, object], meter: Meter
+    ) -> Tally:
+        writer = writer_for(format, self._dialect(format), job.rows.schema, job.results)
+        options = {**identity, "column": job.column, "prefix": self.prefix}
+        with meter:
+            return job.to_file(workspace, writer, options, self.resume, meter)
+
+    def _to_terminal(self, job: Job, meter: Meter) -> Tally:
+        preview, total = Preview(job.column, self.prefix), Tally()
+        with meter:
+            for chunk, results, tally in job.stream(meter):
+                preview.add(chunk, results)
+                total.add(tally)
+        preview.show(Console(), total)
+        return total
+
+    def _to_pipe(self, job: Job, meter: Meter) -> Tally:
+        format = Format(self.format if self.format in ("tsv", "jsonl") else "csv")
+        writer = writer_for(format, self._dialect(format), job.rows.schema, job.results)
+        total, out = Tally(), sys.stdout.buffer
+
+        def parts() -> Iterator[bytes]:
+            for chunk, results, tally in job.stream(meter):
+                total.add(tally)
+                yield writer.part(chunk, results)
+                out.flush()
+
+        with meter:
+            writer.join(parts(), out)
+        out.flush()
+        return total

@@ -1,0 +1,71 @@
+"""Counts of what became of the rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Tally:
+    """Rows by label, rows without one by reason, and how many texts took more than one window."""
+
+    rows: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    unlabelled: Counter[str] = field(default_factory=Counter)
+    long_rows: int = 0
+    further_windows: int = 0
+    broken: int = 0
+    """Rows that hold half of a surrogate pair."""
+
+    def add(self, other: "Tally") -> None:
+        """Count `other` in."""
+        self.rows += other.rows
+        self.labels.update(other.labels)
+        self.unlabelled.update(other.unlabelled)
+        self.long_rows += other.long_rows
+        self.further_windows += other.further_windows
+        self.broken += other.broken
+
+    def as_dict(self) -> dict[str, object]:
+        """The counts for a JSON file; `Tally.from_dict` takes them back."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, counts: dict) -> "Tally":
+        """The counts that `as_dict` gave."""
+        tally = cls(**counts)
+        tally.labels, tally.unlabelled = Counter(tally.labels), Counter(tally.unlabelled)
+        return tally
+
+    def sentence(self) -> str:
+        """The counts in one line."""
+        if not self.rows:
+            return "0 rows: the input has columns and nothing below them"
+        judged = sum(self.labels.values())
+        parts = [f"{self.rows:,} row{'s' * (self.rows != 1)}, {judged:,} judged{_listed(self.labels)}"]
+        if self.unlabelled:
+            parts.append(f"{self.rows - judged:,} without a label{_listed(self.unlabelled)}")
+        if self.long_rows:
+            parts.append(f"{self.long_rows:,} long texts took {self.further_windows:,} further windows")
+        if self.broken:
+            parts.append(f"{self.broken:,} rows hold half a surrogate pair, which is U+FFFD outside JSON")
+        return "; ".join(parts)
+
+
+def tally_of(labels: Sequence[object], windows: Sequence[object], notes: Sequence[object], broken: int) -> Tally:
+    """Count one chunk's results."""
+    counts = [count for count in windows if isinstance(count, int) and count > 1]
+    return Tally(
+        rows=len(labels),
+        labels=Counter(str(label) for label in labels if label is not None),
+        unlabelled=Counter(str(note) for label, note in zip(labels, notes, strict=True) if label is None),
+        long_rows=len(counts),
+        further_windows=sum(counts) - len(counts),
+        broken=broken,
+    )
+
+
+def _listed(counts: Counter[str], most: int = 6) -> str:
+    shown = [f"{times:,} {name}" for name, times in counts.most_common(most)]
+    more = len(counts) - most
+    return f" ({', '.join(shown + ([f'{more} more'] if more > 0 else []))})" if shown else ""

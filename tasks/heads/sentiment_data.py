@@ -1,0 +1,92 @@
+"""Public sentiment sets, read where they lie and brought to three labels: negative, neutral, positive."""
+
+import json
+import lzma
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nautile.errors import NautileError
+
+LABELS = ("negative", "neutral", "positive")
+NEGATIVE, NEUTRAL, POSITIVE = range(3)
+
+STARS = {
+    "very negative": NEGATIVE,
+    "negative": NEGATIVE,
+    "neutral": NEUTRAL,
+    "positive": POSITIVE,
+    "very positive": POSITIVE,
+}
+EMOTIONS = {
+    NEGATIVE: "anger annoyance disappointment disapproval disgust embarrassment fear grief nervousness remorse sadness",
+    NEUTRAL: "neutral",
+    POSITIVE: "admiration amusement approval caring excitement gratitude joy love optimism pride relief",
+}
+EMOTION_POLARITY = {name: polarity for polarity, names in EMOTIONS.items() for name in names.split()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A training set: how often an epoch repeats it, and whether its annotators kept neutral texts at all."""
+
+    repeats: int = 1
+    has_neutral: bool = True
+
+
+TRAINING = {
+    "sst2": Source(repeats=1, has_neutral=False),
+    "sst5": Source(repeats=2),
+    "customer_reviews": Source(repeats=2, has_neutral=False),
+    "imdb": Source(has_neutral=False),
+    "amazon5": Source(),
+    "yelp5": Source(),
+    "goemotions": Source(),
+    "tweet_emotion": Source(has_neutral=False),
+}
+MEASURED = ("sst2", "sst5", "tweet_sentiment", "amazon5", "goemotions", "imdb")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text, its label's index in `LABELS`, and whether neutral was among its annotators' choices."""
+
+    text: str
+    label: int
+    has_neutral: bool = True
+
+
+def polarity(row: Mapping[str, Any]) -> int | None:
+    """The label of a row, None where its annotations say nothing clear (surprise, or joy together with anger)."""
+    if "labels" not in row:
+        return STARS.get(row["label"], EMOTION_POLARITY.get(row["label"]))
+    found = {EMOTION_POLARITY.get(label) for label in row["labels"]} - {None}
+    strong = found - {NEUTRAL}
+    return strong.pop() if len(strong) == 1 else NEUTRAL if found == {NEUTRAL} and len(row["labels"]) == 1 else None
+
+
+def read_split(folder: Path, name: str, split: str, has_neutral: bool = True) -> Iterator[Example]:
+    """The labelled texts of `folder/name/split.jsonl.xz`, without empty ones."""
+    path = folder / name / f"{split}.jsonl.xz"
+    if not path.is_file():
+        raise NautileError(f"no such data file: {path}; give the folder that holds {', '.join(TRAINING)}")
+    with lzma.open(path, "rt", encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            label = polarity(row)
+            if label is not None and row["text"].strip():
+                yield Example(row["text"], label, has_neutral)
+
+
+def read_training(folder: Path) -> list[Example]:
+    """All training texts, repeated as their sources say; what also stands in a measured dev split is left out."""
+    held_out = {_key(e.text) for name in MEASURED for e in read_split(folder, name, "dev")}
+    examples = []
+    for name, source in TRAINING.items():
+        unseen = [e for e in read_split(folder, name, "train", source.has_neutral) if _key(e.text) not in held_out]
+        examples += unseen * source.repeats
+    return examples
+
+
+def _key(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
