@@ -11,6 +11,7 @@ from typing import Annotated, cast
 import typer
 from typer import Argument, Option
 
+from nautile import __version__
 from nautile.errors import NautileError
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nautile {_version()}")
+        typer.echo(f"nautile {__version__}")
         raise typer.Exit
 
 
@@ -72,7 +73,7 @@ def classify(
     output: Annotated[Path | None, Option("--output", "-o", help="File to write; its suffix is its format.")] = None,
     column: Annotated[str | None, Option("--column", "-c", help="The column of texts (default: text).")] = None,
     task: Annotated[str, Option(help="What to judge.")] = "sentiment",
-    model: Annotated[str, Option(help="A model's name or folder.")] = "nautile-mini",
+    model: Annotated[str | None, Option(help="A model's name or folder (default: the task's own).")] = None,
     threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the output, drop an unfinished job.")] = False,
@@ -84,27 +85,17 @@ def classify(
     no_quotes: Annotated[bool, Option("--no-quotes", help="Quote marks are ordinary characters.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
-    """Run `nautile classify`; see `Request` and `load_judge` for what is behind it."""
+    """Run `nautile classify`; see `Request` and `load_judge` for what its options mean."""
     from nautile.tasks.classify import load_judge
-    from nautile.tasks.files.run import Request
+    from nautile.tasks.files.run import Request, judge_identity
 
     request = Request(
         input, text or None, output, column, format, encoding, delimiter, not no_quotes, prefix, limit,
         resume, overwrite, quiet,
     )  # fmt: skip
     load = partial(load_judge, task=task, model=model, threads=threads)
-    identity = {"task": task, "model": model, "threads": threads, "nautile": _version()}
     with _stoppable("; what is done is kept: go on with --resume" if output and str(input) != "-" else ""):
-        request.run(load, identity)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("nautile")
-    except PackageNotFoundError:
-        return "(source tree)"
+        request.run(load, judge_identity(task, model, threads))
 
 
 @contextmanager

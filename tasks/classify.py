@@ -71,7 +71,7 @@ def classify(
             columns = judge(values[start : start + CHUNK_ROWS], lambda done: bar.advance(rows, done))
             parts.append(pd.DataFrame(columns))
     result = pd.concat(parts, ignore_index=True)
-    dtypes = {name: "float64" for name in ["confidence", *judge.labels]}
+    dtypes = dict.fromkeys(["confidence", *judge.labels], "float64")
     return result.astype(dtypes).set_axis(index, axis=0)
 
 
@@ -83,7 +83,9 @@ def _values(texts: Any, column: str | None) -> tuple[list[Any], pd.Index]:
     if isinstance(texts, pd.Series):
         return texts.tolist(), texts.index
     if isinstance(texts, bytes) or not isinstance(texts, Iterable):
-        raise NautileError(f"texts must be a string, an iterable of strings, a Series or a DataFrame, not {texts!r:.50}")
+        raise NautileError(
+            f"texts must be a string, an iterable of strings, a Series or a DataFrame, not {texts!r:.50}"
+        )
     values = [texts] if isinstance(texts, str) else list(texts)
     return values, pd.RangeIndex(len(values))
 

@@ -17,6 +17,7 @@ from nautile.model.heads import NautileForSequenceClassification
 
 WINDOW_TOKENS = 128
 BATCH_TOKENS = 4096
+RESERVED = {"label", "confidence", "windows", "note"}
 TASKS = {"sentiment": "nautile-mini"}
 
 
@@ -49,6 +50,8 @@ class Judge:
         self.window, self.batch_tokens = window, batch_tokens
         self.vocabulary = vocabulary_of(model.config)
         self.labels: list[str] = [model.config.id2label[n] for n in range(model.config.num_labels)]
+        if clash := sorted(RESERVED & set(self.labels)) or len(set(self.labels)) < len(self.labels):
+            raise NautileError(f"labels must be distinct and none of {', '.join(sorted(RESERVED))}: {clash}")
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
@@ -67,7 +70,7 @@ class Judge:
         readings = [read_cell(value) for value in texts]
         distinct = list(dict.fromkeys(reading.text for reading in readings if reading.text is not None))
         progress(sum(reading.text is None for reading in readings))
-        rows_of = {text: 0 for text in distinct}
+        rows_of = dict.fromkeys(distinct, 0)
         for reading in readings:
             if reading.text is not None:
                 rows_of[reading.text] += 1
@@ -129,5 +132,7 @@ def load_judge(task: str = "sentiment", model: str | Path | None = None, threads
     keep_pages()
     loaded = load(model or TASKS[task])
     if not isinstance(loaded, NautileForSequenceClassification):
-        raise NautileError(f"{model}: a {type(loaded).__name__} has no labels; give a sequence classification checkpoint")
+        raise NautileError(
+            f"{model}: a {type(loaded).__name__} has no labels; give a sequence classification checkpoint"
+        )
     return Judge(loaded)

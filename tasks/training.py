@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -108,7 +107,7 @@ class Run:
         began, loss_sum, tokens, since = time.monotonic(), 0.0, 0, self.step
         for batch in self._batches():
             loss_sum += self._update(batch)
-            tokens += batch.mask.sum().item()
+            tokens += int(batch.mask.sum())
             if self.step % 50 == 0 or self.step == self.schedule.steps:
                 seconds = time.monotonic() - began
                 record = {
@@ -162,7 +161,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
         }
         torch.save(state, self.folder / "checkpoint.tmp")
-        os.replace(self.folder / "checkpoint.tmp", self.folder / "checkpoint.pt")
+        (self.folder / "checkpoint.tmp").replace(self.folder / "checkpoint.pt")
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
@@ -175,7 +174,8 @@ class Run:
 
 def _groups(model: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
     """Weight decay for matrices, none for embeddings, norms, biases and the spectral parameters."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         matrix = parameter.ndim >= 2 and name.endswith((".weight", ".readout")) and "embed" not in name
         (decayed if matrix else free).append(parameter)

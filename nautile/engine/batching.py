@@ -1,5 +1,6 @@
 """Texts of many lengths in batches with little padding, and long ones in windows."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -10,7 +11,7 @@ def windows(length: int, width: int) -> list[tuple[int, int]]:
     """Cut `length` tokens into the fewest spans of at most `width`, as even as can be; none is left out."""
     count = -(-length // width)
     bounds = [length * n // count for n in range(count + 1)] if count else []
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(itertools.pairwise(bounds))
 
 
 def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:

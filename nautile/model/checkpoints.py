@@ -1,5 +1,7 @@
 """Checkpoints by name: the one that ships, a folder, the released weights, or a repository on the Hugging Face hub."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from nautile.errors import NautileError
 from nautile.model.config import NautileConfig
@@ -84,7 +87,8 @@ def load(model: str | Path = "nautile-mini", dtype: torch.dtype = torch.float32,
         head = HEADS.get((config.architectures or ["NautileForCausalLM"])[0])
         if head is None:
             raise NautileError(f"{place}: architecture {config.architectures} is not one of {', '.join(HEADS)}")
-        loaded, info = head.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True, **options)
+        with _quiet():
+            loaded, info = head.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True, **options)
     except (SafetensorError, HfHubHTTPError, HFValidationError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise NautileError(f"{place}: cannot be loaded ({reason})") from None
@@ -92,6 +96,18 @@ def load(model: str | Path = "nautile-mini", dtype: torch.dtype = torch.float32,
     if problems:
         raise NautileError(f"{place}: its tensors do not fit the configuration: {'; '.join(problems)}")
     return loaded.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar for the few tensors of a checkpoint."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def vocabulary_of(config: NautileConfig) -> Vocabulary:
@@ -106,8 +122,16 @@ def convert(source: Path, output: Path) -> NautileForCausalLM:
     if not is_released(source) and source.exists():
         raise NautileError(f"{source}: not in the released layout; a folder of ours needs no conversion")
     model = from_released(source)
-    model.save_pretrained(output)
+    save(model, output)
     return model
+
+
+def save(model: PreTrainedModel, folder: Path) -> None:
+    """Write a checkpoint folder: configuration, weights, and the tokenizer that belongs to them."""
+    with _quiet():
+        model.save_pretrained(folder)
+    vocabulary = vocabulary_of(model.config)
+    NautileTokenizer(vocabulary.layout, vocabulary.ranks).save_pretrained(folder)
 
 
 class Nautile:

@@ -53,7 +53,11 @@ ATTENTION_NAMES = {
     "norm1.scale": "norm1.weight",
     "norm2.scale": "norm2.weight",
     **{f"attn.{part}_proj.weight": f"attention.{part}_proj.weight" for part in ("q", "k", "v", "out")},
-    **{f"{layer}.{kind}": f"feed_forward.{layer}.{kind}" for layer in ("ff_in", "ff_out") for kind in ("weight", "bias")},
+    **{
+        f"{layer}.{kind}": f"feed_forward.{layer}.{kind}"
+        for layer in ("ff_in", "ff_out")
+        for kind in ("weight", "bias")
+    },
 }
 
 
@@ -155,7 +159,11 @@ def from_released(path: Path) -> NautileForCausalLM:
         else:
             ours[our_name] = tensor.reshape(shapes[our_name]).float()
     problems += [f"unexpected {name}" for name in theirs]
-    if head is not None and "embed_tokens.weight" in ours and not torch.equal(head.float(), ours["embed_tokens.weight"]):
+    if (
+        head is not None
+        and "embed_tokens.weight" in ours
+        and not torch.equal(head.float(), ours["embed_tokens.weight"])
+    ):
         problems.append("lm_head.weight differs from embedding.weight, but the architecture ties them")
     if problems:
         raise NautileError(f"{path}: not a released Nautile checkpoint of this configuration: {'; '.join(problems)}")
@@ -179,5 +187,3 @@ def is_released(path: Path) -> bool:
         return path.suffix in (".pt", ".bin", ".pth", ".safetensors")
     config = path / "config.json"
     return config.is_file() and "seqcond_heads" in json.loads(config.read_text(encoding="utf-8"))
-
-

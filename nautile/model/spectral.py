@@ -27,7 +27,7 @@ from torch.utils.checkpoint import checkpoint
 THETA_MIN, THETA_SPAN = 0.001, 2.999
 WEIGHT_CLIP = (1e-4, 5000.0)
 MASS_FLOOR = 1e-4
-CHUNK = 64
+CHUNK = 128
 
 
 class Sums(NamedTuple):
@@ -158,10 +158,7 @@ def sca_chunked(
 
     Returns o (B,L,K,2H) and the sums at each row's end, float32.
     """
-    B, L, K, H = k_BLKH.shape
-    if sums is None:
-        zeros = torch.zeros(B, K, H, spectrum.theta_KHM.shape[-1], device=k_BLKH.device, dtype=torch.float32)
-        sums = Sums(zeros[:, :, 0, 0], zeros, zeros)
+    L = k_BLKH.shape[1]
     recompute = torch.is_grad_enabled() and chunk < L
     outputs, document_B = [], None
     parts = zip(*(x.split(chunk, dim=1) for x in (k_BLKH, w_BLK, q_BLQHM2)), strict=True)
@@ -181,7 +178,7 @@ def _chunk(
     w_BCK: Tensor,
     q_BCQHM2: Tensor,
     spectrum: Spectrum,
-    sums: Sums,
+    sums: Sums | None,
     lengths_B: Tensor | None,
     document_BC: Tensor | None,
     document_B: Tensor | None,
@@ -194,12 +191,12 @@ def _chunk(
     q = q.repeat_interleave(k.shape[1] // q.shape[1], dim=1)
     decay = _ChunkDecay.of(spectrum.fade_K, k.shape[2], lengths_B, document_BC, document_B)
     weighted, squashed = w[..., None] * k, F.softsign(spectrum.eta_K[:, None, None] * k)
-    z, z_after = decay.carry(w[..., None], sums.z_BK[..., None])
+    z, z_after = decay.carry(w[..., None], None if sums is None else sums.z_BK[..., None])
     o_re, o_im, after = torch.zeros_like(k), torch.zeros_like(k), []
     for m in range(M):
         phase = squashed * spectrum.theta_KHM[:, None, :, m]
-        re, re_after = decay.carry(weighted * torch.cos(phase), sums.re_BKHM[..., m])
-        im, im_after = decay.carry(weighted * torch.sin(phase), sums.im_BKHM[..., m])
+        re, re_after = decay.carry(weighted * torch.cos(phase), None if sums is None else sums.re_BKHM[..., m])
+        im, im_after = decay.carry(weighted * torch.sin(phase), None if sums is None else sums.im_BKHM[..., m])
         measure = spectrum.omega_KHM[:, None, :, m] / H**0.5
         q_re, q_im = q[:, :, m, 0] * measure, q[:, :, m, 1] * measure
         o_re = o_re.addcmul(re, q_re).addcmul(im, q_im)
@@ -218,10 +215,13 @@ class _ChunkDecay(NamedTuple):
     leaving: Tensor  # (B,K,C) from a token to the sums after the chunk
     passing: Tensor  # (B,K) from the sums before to the sums after
 
-    def carry(self, part_BKCX: Tensor, before_BKX: Tensor) -> tuple[Tensor, Tensor]:
+    def carry(self, part_BKCX: Tensor, before_BKX: Tensor | None) -> tuple[Tensor, Tensor]:
         """The running sums of `part` at each token of the chunk, and the sums after it."""
-        inside = self.within @ part_BKCX + self.entering[..., None] * before_BKX[:, :, None]
-        after = (self.leaving[..., None, :] @ part_BKCX)[:, :, 0] + self.passing[..., None] * before_BKX
+        inside = self.within @ part_BKCX
+        after = (self.leaving[..., None, :] @ part_BKCX)[:, :, 0]
+        if before_BKX is not None:
+            inside = inside + self.entering[..., None] * before_BKX[:, :, None]
+            after = after + self.passing[..., None] * before_BKX
         return inside, after
 
     @classmethod

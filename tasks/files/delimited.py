@@ -11,10 +11,14 @@ from nautile.tasks.files.lines import LONGEST_LINE
 
 @dataclass(frozen=True)
 class Dialect:
-    """How cells are told apart: the character between them, and whether quote marks enclose a cell."""
+    """How cells are told apart: the character between them, and whether quote marks enclose a cell.
+
+    `chosen`: the user named the delimiter, so a header without it is no reason to doubt.
+    """
 
     delimiter: str = ","
     quotes: bool = True
+    chosen: bool = False
 
     def __post_init__(self) -> None:
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
@@ -80,10 +84,10 @@ def _explained(error: csv.Error) -> str:
 
 
 def _check_delimiter(header: list[str], name: str, dialect: Dialect) -> None:
-    if len(header) > 1:
+    if len(header) > 1 or dialect.chosen:
         return
     for other in ";\t|,":
-        if other != dialect.delimiter and other in header[0]:
+        if other in header[0]:
             raise NautileError(
                 f"{name}: the header is the one column {header[0]!r}; if {other!r} parts the columns, "
                 f"pass --delimiter {other!r}"

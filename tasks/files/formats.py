@@ -68,7 +68,7 @@ def packed(stream: BinaryIO, packing: str) -> Iterator[BinaryIO]:
     if packing == "":
         yield stream
     elif packing == ".gz":
-        with gzip.GzipFile("", "wb", fileobj=stream, mtime=0) as zipped:
+        with gzip.GzipFile("", "wb", 6, stream, mtime=0) as zipped:
             yield cast(BinaryIO, zipped)
     else:
         with bz2.open(stream, "wb") if packing == ".bz2" else lzma.open(stream, "wb") as zipped:

@@ -20,9 +20,11 @@ from nautile.tasks.files.writers import Results, Writer
 class Judge(Protocol):
     """What `nautile.tasks.classify.load_judge` gives."""
 
-    columns: Mapping[str, pa.DataType]
+    @property
+    def columns(self) -> Mapping[str, pa.DataType]:
+        """The result columns in their order, and their types; label, windows and note are among them."""
 
-    def __call__(self, texts: list[object]) -> Mapping[str, list[object]]:
+    def __call__(self, texts: list[object], /) -> Mapping[str, list[object]]:
         """The result columns, each as long as `texts` and in its order."""
 
 

@@ -65,8 +65,6 @@ class FileSource:
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise NautileError(f"--limit {self.limit}: give a number of rows from 1 up")
         if self.path is not None and not self.path.exists():
             raise NautileError(f"{self.path}: there is no such file")
         if self.path is not None and self.path.is_dir():

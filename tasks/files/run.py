@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nautile import __version__
 from nautile.errors import NautileError
 from nautile.tasks.files.delimited import Dialect
 from nautile.tasks.files.formats import Format, check_kind, format_of
@@ -16,6 +17,14 @@ from nautile.tasks.files.tally import Tally
 from nautile.tasks.files.terminal import Meter, Preview
 from nautile.tasks.files.workspace import Workspace
 from nautile.tasks.files.writers import writer_for
+
+
+def judge_identity(task: str, model: str | None, threads: int | None) -> dict[str, object]:
+    """All that decides what a judge answers, to the last bit: a resumed job must have the same."""
+    place = Path(model) if model and Path(model).exists() else None
+    files = sorted(place.iterdir()) if place and place.is_dir() else [place] if place else []
+    stamps = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return {"task": task, "model": model, "model files": stamps, "threads": threads, "nautile": __version__}
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Request:
     def run(self, load: Callable[[], Judge], identity: Mapping[str, object]) -> None:
         """Judge the input with what `load` gives; raises NautileError.
 
-        `identity` says which judge that is: a resumed job must have the same.
+        `identity` says which judge that is; see `judge_identity`.
         """
         source = self._source()
         output_format = format_of(self.output) if self.output else None
@@ -61,16 +70,19 @@ class Request:
     def _source(self) -> Source:
         if (self.input is None) == (self.texts is None):
             raise NautileError("give one input: a file, - for standard input, or --text 'some text'")
+        if self.limit is not None and self.limit < 1:
+            raise NautileError(f"--limit {self.limit}: give a number of rows from 1 up")
         if self.texts is not None:
-            return TextSource(self.texts)
+            return TextSource(self.texts[: self.limit])
         assert self.input is not None
         piped = str(self.input) == "-"
         kind = Format(check_kind(self.format or "csv")) if piped else format_of(self.input, self.format)
         return FileSource(None if piped else self.input, kind, self.encoding, self._dialect(kind), self.limit)
 
     def _dialect(self, format: Format) -> Dialect:
-        named = {"\\t": "\t", "tab": "\t"}.get(self.delimiter or "", self.delimiter)
-        return Dialect(named or ("\t" if format.kind == "tsv" else ","), self.quotes)
+        if self.delimiter is None:
+            return Dialect("\t" if format.kind == "tsv" else ",", self.quotes)
+        return Dialect({"\\t": "\t", "tab": "\t"}.get(self.delimiter, self.delimiter), self.quotes, chosen=True)
 
     def _to_file(
         self, job: Job, workspace: Workspace, format: Format, identity: Mapping[str, object], meter: Meter

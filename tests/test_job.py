@@ -1,0 +1,394 @@
+"""File jobs: killed anywhere and resumed, the output is that of an undisturbed run; memory doesn't grow."""
+
+import csv
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fake_judge
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nautile.cli import main
+from nautile.errors import NautileError
+from nautile.tasks.files.chunks import CHUNK_ROWS
+from nautile.tasks.files.tally import Tally
+from nautile.tasks.files.workspace import Workspace
+
+ROWS = 5 * CHUNK_ROWS + 100
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, fake_judge.__file__, "classify"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+OUTPUTS = ["out.csv", "out.jsonl.gz", "out.parquet"]
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nautile.tasks.classify", fake_judge.module())
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of ROWS rows, some empty."""
+    path = tmp_path_factory.mktemp("input") / "reviews.csv"
+    texts = ["" if n % 100 == 7 else f'"review"\n{n}' * (n % 5 + 1) for n in range(ROWS)]
+    pd.DataFrame({"id": range(ROWS), "text": texts}).to_csv(path, index=False)
+    return path
+
+
+def classify(*arguments: object) -> int:
+    return main(["classify", *map(str, arguments)])
+
+
+def start(*arguments: object, **variables: str) -> "subprocess.Popen[bytes]":
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], env={**ENVIRONMENT, **variables}, **pipes)
+
+
+def parts(output: Path) -> list[Path]:
+    return sorted(output.with_name(output.name + ".partial").glob("*.part"))
+
+
+def wait_for_parts(output: Path, count: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 20
+    while len(parts(output)) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_killed_and_resumed_the_output_has_the_bytes_of_an_undisturbed_run(
+    name: str, reviews: Path, tmp_path: Path, judge: None
+) -> None:
+    undisturbed, output, log = tmp_path / f"whole_{name}", tmp_path / name, tmp_path / "log"
+    assert classify(reviews, "-o", undisturbed, "-q") == 0
+    for already in (1, 3):
+        process = start(reviews, "-o", output, "--resume", FAKE_SECONDS="0.2", FAKE_LOG=str(log))
+        wait_for_parts(output, already, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert not output.exists()
+        assert len(parts(output)) == already
+    judged = log.read_text().split()
+    assert classify(reviews, "-o", output, "--resume", "-q") == 0
+    assert output.read_bytes() == undisturbed.read_bytes()
+    assert sum(map(int, judged)) <= 5 * CHUNK_ROWS, "finished parts were judged again"
+    assert {path.name for path in tmp_path.iterdir()} == {output.name, undisturbed.name, "log"}
+
+
+class KilledError(Exception):
+    """Stands in for the end of the process, at a place that a signal would seldom hit."""
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the job at its `step`-th contact with the disk: half-way in a file, before or after it has its name."""
+    left = iter(range(step))
+
+    def live() -> None:
+        if next(left, None) is None:
+            raise KilledError
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*arguments: Any) -> Any:
+            live()
+            return call(*arguments)
+
+        return wrapper
+
+    for owner, name in ((Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (Path, "rmdir"), (os, "fsync")):
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_it_may_end_between_any_two_steps_on_disk(
+    name: str, tmp_path: Path, judge: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output, undisturbed = tmp_path / "in.csv", tmp_path / name, tmp_path / f"whole_{name}"
+    pd.DataFrame({"text": [str(n) for n in range(CHUNK_ROWS + 5)]}).to_csv(source, index=False)
+    assert classify(source, "-o", undisturbed, "-q") == 0
+    for step in range(200):
+        with monkeypatch.context() as patched:
+            kill_at(step, patched)
+            try:
+                assert classify(source, "-o", output, "-q") == 0
+                break
+            except KilledError:
+                pass
+        if not output.exists() or Workspace(output).folder.exists():
+            assert classify(source, "-o", output, "--resume", "-q") == 0
+        assert output.read_bytes() == undisturbed.read_bytes(), f"after step {step}"
+        output.unlink()
+        Workspace(output).clear()
+    assert step > 10
+
+
+def test_ctrl_c_keeps_finished_parts_and_says_how_to_go_on(reviews: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    process = start(reviews, "-o", output, FAKE_SECONDS="0.2")
+    wait_for_parts(output, 2, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.decode().splitlines() == ["nautile: stopped; what is done is kept: go on with --resume"]
+    assert len(parts(output)) == 2
+
+
+def test_a_resumed_job_counts_all_rows_in_its_summary(
+    reviews: Path, tmp_path: Path, judge: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert classify(reviews, "-o", tmp_path / "a.csv") == 0
+    undisturbed = capsys.readouterr().err.split(" rows/s")[0].rpartition(";")[0]
+    process = start(reviews, "-o", tmp_path / "b.csv", FAKE_SECONDS="0.2")
+    wait_for_parts(tmp_path / "b.csv", 2, process)
+    process.kill()
+    process.communicate()
+    assert classify(reviews, "-o", tmp_path / "b.csv", "--resume") == 0
+    assert capsys.readouterr().err.startswith(undisturbed)
+    empty = len(range(7, ROWS, 100))
+    assert undisturbed.startswith(f"{ROWS:,} rows, {ROWS - empty:,} judged")
+    assert f"{empty:,} without a label ({empty} empty text)" in undisturbed
+
+
+def interrupted(source: Path, output: Path, *options: object) -> None:
+    """Leave an unfinished job behind."""
+    source.write_text("text\n" + "good\n" * CHUNK_ROWS * 2)
+
+    def stop(self: Workspace, count: int, join: Callable[[Iterator[bytes], BinaryIO], None]) -> None:
+        raise KilledError
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Workspace, "publish", stop)
+        with pytest.raises(KilledError):
+            classify(source, "-o", output, "-q", *options)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "named"),
+    [
+        ("grow", [], ["input size", "input time of change"]),
+        ("touch", [], ["input time of change"]),
+        ("", ["--limit", "9"], ["limit"]),
+        ("", ["--encoding", "latin-1"], ["encoding"]),
+        ("", ["--prefix", "x_"], ["prefix"]),
+        ("", ["--threads", "3"], ["threads"]),
+        ("", ["--model", "other"], ["model"]),
+        ("", ["--task", "topic", "--delimiter", ";"], ["delimiter", "task"]),
+    ],
+)
+def test_a_changed_job_is_not_resumed(
+    change: str, options: list[str], named: list[str], tmp_path: Path, judge: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    interrupted(source, output)
+    before = [path.read_bytes() for path in parts(output)]
+    if change == "grow":
+        source.write_text(source.read_text() + "more\n")
+    elif change == "touch":
+        os.utime(source, (1, 1))
+    assert classify(source, "-o", output, "--resume", *options) == 2
+    error = capsys.readouterr().err
+    assert f"begun with another {', '.join(named)};" in error
+    assert [path.read_bytes() for path in parts(output)] == before
+    assert classify(source, "-o", output, "--overwrite", "-q", *options) == 0
+    assert output.exists()
+    assert not parts(output)
+
+
+def test_an_input_that_changes_while_it_is_read_makes_no_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\ngood\n")
+
+    class Meddler(fake_judge.FakeJudge):
+        def __call__(self, texts: list[object], /) -> dict[str, list[Any]]:
+            source.write_text("text\ngood\nbad\n")
+            return super().__call__(texts)
+
+    module = fake_judge.module()
+    module.load_judge = lambda **options: Meddler()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nautile.tasks.classify", module)
+    assert classify(source, "-o", output) == 2
+    assert "changed while it was read" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_part_that_is_not_whole_is_judged_again(tmp_path: Path, judge: None) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    interrupted(source, output)
+    first, second = parts(output)
+    first.write_bytes(first.read_bytes()[:-1])
+    second.write_bytes(b'{"size"')
+    assert classify(source, "-o", output, "--resume", "-q") == 0
+    assert len(output.read_text().splitlines()) == 2 * CHUNK_ROWS + 1
+
+
+def test_a_stranger_s_file_is_never_removed(tmp_path: Path, judge: None, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\ngood\n")
+    folder = tmp_path / "out.csv.partial"
+    folder.mkdir()
+    (folder / "thesis.doc").write_text("mine")
+    assert classify(source, "-o", output, "--overwrite") == 2
+    assert "not written by a job of ours" in capsys.readouterr().err
+    assert (folder / "thesis.doc").read_text() == "mine"
+
+
+def test_a_symbolic_link_as_output_stays_a_link(tmp_path: Path, judge: None) -> None:
+    (tmp_path / "in.csv").write_text("text\ngood\n")
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    assert classify(tmp_path / "in.csv", "-o", tmp_path / "link.csv", "--overwrite", "-q") == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text().startswith("text,label")
+
+
+PEAK = """
+import pathlib, runpy, sys
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    assert end.code == 0
+status = pathlib.Path("/proc/self/status").read_text()
+print(status.split("VmHWM:")[1].split()[0])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+@pytest.mark.parametrize(("source", "output"), [("csv", "csv"), ("jsonl", "jsonl"), ("parquet", "csv")])
+def test_memory_stays_flat(source: str, output: str, tmp_path: Path) -> None:
+    path = tmp_path / f"in.{source}"
+    frame = pd.DataFrame({"id": range(60_000), "text": [f"{n} " * 100 for n in range(60_000)]})
+    if source == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        getattr(frame, f"to_{source}")(path, index=False)
+    peaks = []
+    for limit in (10_000, 60_000):
+        command = [*COMMAND[1:], str(path), "-o", str(tmp_path / f"{limit}.{output}"), "--limit", str(limit)]
+        script = f"import sys\nsys.argv = {command!r}\n{PEAK}"
+        done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, check=True)
+        peaks.append(int(done.stdout) / 1024)
+    assert peaks[1] < peaks[0] + 10, f"MB: {peaks}"
+
+
+def test_rows_go_through_a_pipe(reviews: Path) -> None:
+    process = start("-")
+    out, errors = process.communicate(reviews.read_bytes())
+    assert process.returncode == 0
+    rows = list(csv.DictReader(out.decode().splitlines(keepends=True)))
+    assert [int(row["id"]) for row in rows] == list(range(ROWS))
+    assert rows[7]["note"] == "empty text"
+    assert errors.decode().count("\n") == 1
+
+
+def test_a_pipe_can_speak_json_lines(judge: None, capsysbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text('{"text": "a", "n": 1}\n')
+    assert classify(tmp_path / "in.txt", "--format", "jsonl", "-q") == 0
+    captured = capsysbinary.readouterr()
+    assert json.loads(captured.out)["n"] == 1
+    assert captured.err == b""
+
+
+def test_a_reader_that_goes_away_is_no_error(reviews: Path) -> None:
+    process = start(reviews)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith(b"id,text,label")
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
+def test_a_job_from_a_pipe_leaves_no_unfinished_parts(tmp_path: Path) -> None:
+    process = start("-", "-o", tmp_path / "out.csv")
+    _, errors = process.communicate(b"a,text\n" + b"1,good\n" * 3000 + b"ragged\n")
+    assert process.returncode == 2
+    assert b"line 3002: 1 cells" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_gets_a_table_and_counts(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\n" + "".join(f"[bold]row {n}\x1b[2J\n" for n in range(30)))
+    near, far = pty.openpty()
+    environment = {**ENVIRONMENT, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    done = subprocess.run([*COMMAND, tmp_path / "in.csv"], env=environment, stdout=far, stderr=subprocess.PIPE)
+    os.close(far)
+    shown = os.read(near, 1 << 16).decode()
+    os.close(near)
+    assert done.returncode == 0
+    assert "[bold]row 19" in shown
+    assert "row 20" not in shown
+    assert "\x1b[2J" not in shown
+    assert "... and 10 rows more" in shown
+    assert "%)" in shown
+    assert b"30 rows, 30 judged" in done.stderr
+
+
+def test_a_text_needs_no_file(judge: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert classify("--text", "I love it", "--text", "", "-q") == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["text"], row["label"], row["note"]) for row in rows] == [
+        ("I love it", "negative", ""),
+        ("", "", "empty text"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "labelled"),
+    [("text,b", [], "aa"), ("b,text", [], "bbb"), ("b,c", ["--column", "c"], "bbb"), ("only", [], "aa")],
+)
+def test_the_text_column(
+    header: str, options: list[str], labelled: str, tmp_path: Path, judge: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text(header + "\n" + ",".join(["aa", "bbb"][: header.count(",") + 1]) + "\n")
+    assert classify(tmp_path / "in.csv", "-q", *options) == 0
+    row = next(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert row["label"] == fake_judge.LABELS[len(labelled) % 3]
+
+
+def test_long_texts_are_counted(tmp_path: Path, judge: None, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.csv").write_text(f"text\n{'x' * 2500}\n{'x' * 1000}\nshort\n")
+    assert classify(tmp_path / "in.csv", "-o", tmp_path / "out.parquet", "--prefix", "p_") == 0
+    assert "2 long texts took 3 further windows" in capsys.readouterr().err
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table["p_windows"].to_pylist() == [3, 2, 1]
+    assert table.schema.field("p_confidence").type == pa.float64()
+
+
+def test_tallies_add_up_and_survive_their_file() -> None:
+    total = Tally()
+    for _ in range(2):
+        total.add(Tally.from_dict(json.loads(json.dumps(Tally(rows=3, long_rows=1).as_dict()))))
+    assert (total.rows, total.long_rows) == (6, 2)
+    with pytest.raises(TypeError):
+        Tally.from_dict({"unknown": 1})
+
+
+def test_a_damaged_manifest_is_an_error(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "out.csv")
+    workspace.begin({"task": "a"}, 3)
+    assert workspace.started({"task": "a"}) == 3
+    (workspace.folder / "manifest.json").write_text("{")
+    with pytest.raises(NautileError, match="damaged"):
+        workspace.started({"task": "a"})
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    script = "import sys; from nautile.cli import main; main(['--help']); main(['classify', '--help']); "
+    script += (
+        "main(['--version']); print([m for m in ('torch', 'transformers', 'pyarrow', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "nautile classify reviews.csv -o labelled.csv" in done.stdout

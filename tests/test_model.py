@@ -1,0 +1,373 @@
+"""The whole model: its size, its equations, how it starts, is stored, trained and used by transformers and peft."""
+
+from pathlib import Path
+from typing import Any
+
+import oracle
+import pytest
+import tiny
+import torch
+from tiny import BOUNDARY, RELATIVE, UNCLIPPED, close, pad, tokens
+from torch import nn
+
+from nautile.errors import NautileError
+from nautile.model.checkpoints import register
+from nautile.model.config import NautileConfig
+from nautile.model.heads import (
+    NautileForCausalLM,
+    NautileForSequenceClassification,
+    NautileForTokenClassification,
+    pool,
+)
+from nautile.model.model import NautileModel
+
+HEADS = [NautileForCausalLM, NautileForSequenceClassification, NautileForTokenClassification]
+EQUATIONS: dict[str, dict[str, Any]] = {
+    "relative": RELATIVE,
+    "boundary": BOUNDARY,
+    "unclipped": UNCLIPPED,
+    "past-maxlen": {**BOUNDARY, "maxlen": 10},
+    "one-point": {"spectral_points": 1},
+    "three-points": {"spectral_points": 3, "query_heads": 4},
+    "one-query-head": {"query_heads": 1, "final_norm": False},
+    "anchors": {"anchor_heads": 2},
+    "anchors-boundary": {**BOUNDARY, "anchor_heads": 1},
+    "only-anchors": {"anchor_heads": 4},
+    "conv-of-one": {"conv_kernel": 1},
+    "widths": {"conv_kernel": 2, "expand": 1.5, "readout_expand": 2, "num_kv_heads": 1},
+    "six-layers": {**BOUNDARY, "num_layers": 6},
+}
+
+
+def doubles(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.detach().double().requires_grad_() for name, p in model.named_parameters()}
+
+
+def size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_nautile_370m_has_exactly_the_papers_parameters() -> None:
+    with torch.device("meta"):
+        model = NautileForCausalLM(NautileConfig.preset("nautile-370m"))
+    assert size(model) == 371_901_088
+    assert size(model.get_input_embeddings()) == 102_707_200
+    sizes = [size(block) for block in model.model.blocks]
+    assert sizes == [11_316_352, 11_316_352, 11_016_532] * 8
+
+
+def test_nautile_370m_has_the_released_shapes() -> None:
+    with torch.device("meta"):
+        sca, _, attention = NautileModel(NautileConfig.preset("nautile-370m", num_layers=3)).blocks
+    shapes = {name: tuple(p.shape) for name, p in [*sca.named_parameters(), *attention.named_parameters()]}
+    assert shapes["sca.in_proj.weight"] == (5136, 1024)
+    assert shapes["sca.conv_weight"] == (5136, 1, 4)
+    assert shapes["sca.theta_raw"] == (16, 64, 2)
+    assert shapes["sca.readout"] == (16, 128, 384)
+    assert shapes["sca.out_proj.weight"] == (1024, 3072)
+    assert shapes["feed_forward.ff_in.weight"] == (5460, 1024)
+    assert shapes["attention.k_proj.weight"] == (256, 1024)
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_logits_follow_the_equations(name: str) -> None:
+    """Against a second implementation in float64, written from the equations alone."""
+    model, ids = tiny.model(**EQUATIONS[name]), tokens(2, 20)
+    with torch.no_grad():
+        got = model(ids).logits
+        want = torch.stack([oracle.logits(doubles(model), model.config, row) for row in ids])
+    close(got, want.float())
+
+
+@pytest.mark.parametrize("name", ["relative", "boundary", "three-points", "anchors-boundary"])
+def test_gradients_follow_the_equations(name: str) -> None:
+    model, ids = tiny.model(**EQUATIONS[name]), tokens(12)
+    exact = doubles(model)
+    oracle.logits(exact, model.config, ids).square().mean().backward()
+    model(ids[None]).logits.square().mean().backward()
+    for parameter, p in model.named_parameters():
+        close(p.grad, exact[parameter].grad.float(), parameter)
+
+
+def test_decays_agree_without_clip_and_differ_with_it() -> None:
+    """decay="boundary" without clip is decay="relative" while the sums stay above the floor."""
+    relative, unclipped, clipped = (tiny.model(**changes) for changes in (RELATIVE, UNCLIPPED, BOUNDARY))
+    ids = tokens(2, 90)
+    with torch.no_grad():
+        for model in (relative, unclipped, clipped):
+            for block in model.model.blocks[:2]:
+                block.sca.decay_slopes.copy_(torch.tensor([-7.0, -6.0, -5.0, -4.0]))
+        close(unclipped(ids).logits, relative(ids).logits)
+        for model in (relative, clipped):
+            for block in model.model.blocks[:2]:
+                block.sca.decay_slopes.fill_(-2.0)
+        assert (clipped(ids).logits - relative(ids).logits).abs().max() > 0.1
+
+
+def test_parameters_start_as_the_architecture_says() -> None:
+    model = NautileForCausalLM(tiny.config(anchor_heads=1))
+    layer = model.model.blocks[0].sca
+    close(nn.functional.softplus(layer.decay_slopes), torch.tensor([0.001, 0.01, 0.1]))
+    close(nn.functional.softplus(layer.anchor_slopes), torch.tensor([0.01]))
+    spectrum = layer.spectrum()
+    close(spectrum.theta_KHM[..., -1], torch.full_like(spectrum.theta_KHM[..., -1], 3.0))
+    close(spectrum.omega_KHM, torch.full_like(spectrum.omega_KHM, 0.5))
+    assert spectrum.fade_K[-1] == 0
+    single = NautileModel(tiny.config(spectral_points=1)).blocks[0].sca.spectrum().theta_KHM
+    assert 0.001 < single.min() < 0.002
+    assert 2.99 < single.max() <= 3.0
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_end_of_a_residual_branch_starts_small(kind: type) -> None:
+    """Pitfall 20: post_init() ran, children before parents."""
+    model = kind(tiny.config(d_model=128, d_ff=256, num_layers=6))
+    for name, parameter in model.named_parameters():
+        if name.endswith(("out_proj.weight", "ff_out.weight")):
+            assert parameter.std().item() == pytest.approx((12 * parameter.shape[1]) ** -0.5, rel=0.1)
+    assert model.get_input_embeddings().weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
+def test_input_and_output_embedding_are_one(tmp_path: Path) -> None:
+    """Pitfall 20: tied after construction, after loading and after resizing."""
+    model = tiny.model()
+    assert isinstance(NautileForCausalLM._tied_weights_keys, dict)
+    model.save_pretrained(tmp_path)
+    loaded = NautileForCausalLM.from_pretrained(tmp_path)
+    for one in (model, loaded):
+        assert one.lm_head.weight is one.model.embed_tokens.weight
+    ids = tokens(1, 5)
+    before = model(ids).logits
+    model.resize_token_embeddings(tiny.VOCAB + 6)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model.config.vocab_size == tiny.VOCAB + 6
+    close(model(ids).logits[..., : tiny.VOCAB], before)
+    assert model(ids, labels=torch.full_like(ids, tiny.VOCAB + 5)).loss.isfinite()
+
+
+@pytest.mark.parametrize("kind", [*HEADS, NautileModel])
+@pytest.mark.parametrize("changes", [{**BOUNDARY, "anchor_heads": 1, "num_labels": 3}, {"spectral_points": 1}])
+def test_stored_and_loaded_models_are_equal(kind: type, changes: dict[str, Any], tmp_path: Path) -> None:
+    """Pitfalls 18 and 20: nothing is missing, nothing is left over, nothing starts anew."""
+    model = tiny.model(kind, **changes)
+    model.save_pretrained(tmp_path)
+    loaded, report = kind.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert loaded.config.architecture() == model.config.architecture()
+    with torch.no_grad():
+        assert torch.equal(loaded(tokens(2, 9))[0], model(tokens(2, 9))[0])
+
+
+def test_a_backbone_is_loaded_under_a_new_head(tmp_path: Path) -> None:
+    model = tiny.model(pooling="last")
+    model.save_pretrained(tmp_path)
+    head, report = NautileForSequenceClassification.from_pretrained(tmp_path, num_labels=5, output_loading_info=True)
+    assert report["missing_keys"] == {"score.weight", "score.bias"}
+    assert head.score.weight.std() > 0.05
+    for name, parameter in head.model.named_parameters():
+        assert torch.equal(parameter, model.model.get_parameter(name))
+
+
+def test_auto_classes_find_the_models(tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    register()
+    tiny.model(num_labels=3).save_pretrained(tmp_path)
+    assert isinstance(AutoModelForCausalLM.from_pretrained(tmp_path), NautileForCausalLM)
+    assert isinstance(AutoModelForSequenceClassification.from_pretrained(tmp_path), NautileForSequenceClassification)
+    assert isinstance(AutoModel.from_pretrained(tmp_path), NautileModel)
+
+
+def test_state_dict_holds_parameters_only() -> None:
+    """Pitfall 18: no caches, before or after use."""
+    model = tiny.model()
+    model(tokens(2, 9), use_cache=True)
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    assert not list(model.named_buffers())
+
+
+@pytest.mark.parametrize("changes", [BOUNDARY, {"anchor_heads": 1}], ids=["boundary", "anchors"])
+def test_a_parameter_changed_in_place_counts_at_once(changes: dict[str, Any]) -> None:
+    """Pitfall 18: θ, ω, λ and all others are read anew at each call, also by a step from an old state."""
+    model, ids = tiny.model(**changes), tokens(1, 9)
+    model(ids)
+    for name, parameter in model.named_parameters():
+        with torch.no_grad():
+            state = model(ids, use_cache=True).past_key_values
+            old = model(ids).logits, model(ids[:, :1], past_key_values=state.snapshot()).logits
+            parameter.add_(torch.linspace(0.1, 0.3, parameter.numel()).view_as(parameter))
+            new = model(ids).logits, model(ids[:, :1], past_key_values=state.snapshot()).logits
+        assert not torch.equal(old[0], new[0]), name
+        stored = "decay_slopes" in name and model.config.decay == "relative"
+        assert stored or not torch.equal(old[1], new[1]), name
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("changes", [RELATIVE, BOUNDARY], ids=["relative", "boundary"])
+def test_gradient_checkpointing_gives_equal_gradients(changes: dict[str, Any], reentrant: bool) -> None:
+    """Pitfall 19: with padding, over two chunks (which are recomputed themselves)."""
+    ids, mask = pad([tokens(70), tokens(3)], "left")
+    labels = ids.masked_fill(mask == 0, -100)
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny.model(**changes).train()
+        if checkpointing:
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": reentrant})
+        model(ids, attention_mask=mask, labels=labels).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, want in gradients[0].items():
+        close(gradients[1][name], want, name)
+
+
+def test_checkpointed_layers_are_really_recomputed() -> None:
+    model, calls = tiny.model().train(), []
+    model.model.blocks[0].sca.register_forward_hook(lambda *_: calls.append(1))
+    model.activation_checkpointing_enable()
+    model(tokens(1, 5), labels=tokens(1, 5)).loss.backward()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_labels_of_texts_do_not_depend_on_padding(pooling: str, side: str, masked: bool) -> None:
+    """Pitfalls 15 and 21; without a mask padding is told by its id."""
+    model = tiny.model(NautileForSequenceClassification, num_labels=3, pooling=pooling)
+    rows = [tokens(n, seed=n) for n in (1, 2, 9, 70)]
+    ids, mask = pad(rows, side, filler=7 if masked else 0)
+    with torch.no_grad():
+        got = model(ids, attention_mask=mask if masked else None).logits
+        close(got, torch.cat([model(row[None]).logits for row in rows]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_last_takes_the_rightmost_real_token(dtype: torch.dtype) -> None:
+    """Pitfall 21: pads left, right and inside, long rows in eight bits too; a row of pads gives zeros."""
+    hidden = torch.randn(4, 600, 8, dtype=dtype)
+    mask = torch.ones(4, 600, dtype=torch.long)
+    mask[0, :590], mask[1, 517:], mask[2, 301:599], mask[3] = 0, 0, 0, 0
+    got = pool(hidden, mask, "last")
+    assert got.dtype == dtype
+    assert torch.equal(got, torch.stack([hidden[0, 599], hidden[1, 516], hidden[2, 599], torch.zeros(8, dtype=dtype)]))
+    assert torch.equal(pool(hidden, None, "last"), hidden[:, -1])
+
+
+def test_mean_is_over_real_tokens_and_exact_in_bf16() -> None:
+    hidden, mask = torch.randn(3, 600, 8), torch.zeros(3, 600, dtype=torch.long)
+    mask[0, 300:], mask[1, :299] = 1, 1
+    want = torch.stack([hidden[0, 300:].mean(0), hidden[1, :299].mean(0), torch.zeros(8)])
+    close(pool(hidden, mask, "mean"), want)
+    close(pool(hidden, None, "mean"), hidden.mean(1))
+    low = hidden.to(torch.bfloat16)
+    assert torch.equal(pool(low, mask, "mean"), pool(low.float(), mask, "mean").to(torch.bfloat16))
+
+
+def test_several_labels_a_text() -> None:
+    model = tiny.model(NautileForSequenceClassification, num_labels=4, problem_type="multi_label_classification")
+    labels = torch.tensor([[1.0, 0, 1, 0], [0, 0, 0, 1]])
+    out = model(tokens(2, 6), labels=labels)
+    close(out.loss, nn.functional.binary_cross_entropy_with_logits(out.logits, labels))
+    out.loss.backward()
+    assert model.score.weight.grad.abs().max() > 0
+
+
+def test_one_label_a_text_and_a_number() -> None:
+    model = tiny.model(NautileForSequenceClassification, num_labels=3)
+    labels = torch.tensor([2, 0])
+    out = model(tokens(2, 6), labels=labels)
+    close(out.loss, nn.functional.cross_entropy(out.logits, labels))
+    model = tiny.model(NautileForSequenceClassification, num_labels=1)
+    values = torch.tensor([0.5, -1.0])
+    out = model(tokens(2, 6), labels=values)
+    close(out.loss, (out.logits[:, 0] - values).square().mean())
+
+
+def test_loss_can_be_divided_by_the_tokens_of_all_accumulated_batches() -> None:
+    """Trainer passes num_items_in_batch."""
+    model, ids = tiny.model(), tokens(2, 6)
+    mean, divided = (model(ids, labels=ids, num_items_in_batch=n).loss for n in (None, 40))
+    close(divided, mean * 10 / 40)
+
+
+def test_only_the_last_logits_are_made_if_asked() -> None:
+    model, ids = tiny.model(), tokens(2, 6)
+    close(model(ids, logits_to_keep=2).logits, model(ids).logits[:, -2:])
+
+
+@pytest.mark.parametrize("kind", [*HEADS, NautileModel])
+def test_outputs_can_be_tuples(kind: type) -> None:
+    model, ids = tiny.model(kind), tokens(2, 6)
+    out = model(ids, return_dict=False)
+    assert isinstance(out, tuple)
+    assert torch.equal(out[0], model(ids)[0])
+    model.config.return_dict = False
+    assert torch.equal(model(ids)[0], out[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decay": "none"}, "decay must be"),
+        ({"clip_weights": True}, "clip_weights needs"),
+        ({"query_heads": 3}, "multiple of query_heads"),
+        ({"num_kv_heads": 3}, "multiple of num_kv_heads"),
+        ({"d_model": 36}, "even multiple of num_heads"),
+        ({"anchor_heads": 5}, "anchor_heads must lie"),
+        ({"pooling": "max"}, "pooling must be one of"),
+    ],
+)
+def test_contradictory_configurations_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(NautileError, match=message):
+        tiny.config(**changes)
+
+
+def test_inputs_that_make_no_sense_are_refused() -> None:
+    model, ids = tiny.model(), tokens(2, 3)
+    with pytest.raises(NautileError, match="either input_ids or inputs_embeds"):
+        model()
+    with pytest.raises(NautileError, match="no tokens"):
+        model(ids[:, :0])
+    with pytest.raises(NautileError, match="attention_mask must have shape"):
+        model(ids, attention_mask=torch.ones(2, 2))
+
+
+@pytest.mark.parametrize(("kind", "task"), zip(HEADS, ["CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS"], strict=True))
+def test_peft_wraps_every_head(kind: type, task: str) -> None:
+    peft = pytest.importorskip("peft")
+    targets = ["in_proj", "gate_proj", "out_proj", "q_proj", "k_proj", "v_proj", "ff_in", "ff_out"]
+    adapter = peft.LoraConfig(task_type=task, target_modules=targets, r=2, init_lora_weights=False)
+    ids = tokens(2, 6)
+    labels = {"CAUSAL_LM": ids, "SEQ_CLS": torch.tensor([0, 1]), "TOKEN_CLS": ids % 2}[task]
+    model = tiny.model(kind)
+    plain = model(ids).logits
+    wrapped = peft.get_peft_model(model, adapter)
+    out = wrapped(input_ids=ids, attention_mask=torch.ones_like(ids), labels=labels)
+    out.loss.backward()
+    adapted = {name: p.grad for name, p in wrapped.named_parameters() if "lora_" in name}
+    assert len(adapted) == 2 * (2 * 3 + 4 + 2)
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in adapted.values())
+    assert not torch.allclose(out.logits, plain)
+    with wrapped.disable_adapter():
+        close(wrapped(input_ids=ids).logits, plain) if task == "CAUSAL_LM" else None
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_pipeline_classifies_texts_in_batches(side: str) -> None:
+    """Pitfall 21, as users meet it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, pipeline
+
+    register()
+    words = {f"w{n}": n for n in range(tiny.VOCAB)}
+    plain = Tokenizer(models.WordLevel(words, unk_token="w1"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=plain, pad_token="w0", padding_side=side, model_input_names=["input_ids", "attention_mask"]
+    )
+    model = tiny.model(NautileForSequenceClassification, pooling="last")
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
+    texts = ["w5 w6 w7 w8", "w9", "w3 w4"]
+    for together, text in zip(classify(texts, batch_size=3), texts, strict=True):
+        (single,) = classify(text)
+        assert together["label"] == single["label"]
+        assert together["score"] == pytest.approx(single["score"], abs=1e-5)
