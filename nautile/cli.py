@@ -4,15 +4,17 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from typer import Argument, Option
 
 from nautile import __version__
 from nautile.errors import NautileError
+
+if TYPE_CHECKING:
+    from nautile.tasks.classify import Judge
 
 app = typer.Typer(
     help="Structured judgments from large volumes of text.",
@@ -86,16 +88,34 @@ def classify(
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
     """Run `nautile classify`; see `Request` and `load_judge` for what its options mean."""
-    from nautile.tasks.classify import load_judge
     from nautile.tasks.files.run import Request, judge_identity
+
+    def load() -> "Judge":
+        from nautile.tasks.classify import load_judge
+
+        return load_judge(task=task, model=model, threads=threads)
 
     request = Request(
         input, text or None, output, column, format, encoding, delimiter, not no_quotes, prefix, limit,
         resume, overwrite, quiet,
     )  # fmt: skip
-    load = partial(load_judge, task=task, model=model, threads=threads)
     with _stoppable("; what is done is kept: go on with --resume" if output and str(input) != "-" else ""):
         request.run(load, judge_identity(task, model, threads))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, Argument(metavar="SOURCE", help="Released .pt, .bin or .safetensors file, or its folder.")],
+    output: Annotated[Path, Argument(metavar="FOLDER", help="Folder to write; it must not exist or be empty.")],
+) -> None:
+    """Turn the released Nautile weights into a checkpoint folder that transformers loads.
+
+    Every tensor is checked: what is missing, unexpected or of a wrong shape is named. Pickled objects are refused.
+    """
+    from nautile.model.checkpoints import convert as convert_released
+
+    model = convert_released(source, output)
+    typer.echo(f"{output}: {model.num_parameters():,} parameters, {model.config.num_layers} layers", err=True)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ POOL = 4096
 class Schedule:
     """What a run is made of; one step is one batch of about `batch_tokens` tokens, padding included."""
 
-    steps: int = 3200
+    steps: int = 1600
     batch_tokens: int = 3072
     max_length: int = 96
     learning_rate: float = 1e-3
@@ -34,7 +34,7 @@ class Schedule:
     clip_norm: float = 1.0
     average: float = 0.998
     seed: int = 0
-    save_every: int = 200
+    save_every: int = 100
 
 
 class Sample(NamedTuple):

@@ -1,4 +1,4 @@
-"""Shared by all tests: seeds, threads, and `tiny`, `oracle`, `strategies`, `probes` as importable helpers."""
+"""Seeds, threads and hypothesis for all tests; makes the helpers beside this file importable."""
 
 import sys
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""What can be wrong with input and options: one clear line and exit code 2; what is merely odd goes through."""
+"""What can be wrong with input and options: one clear line, exit code 2, and nothing on the disk has changed."""
 
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from nautile.model.heads import NautileForSequenceClassification
 
 Setting = Callable[[Path], Any]
 GOOD = "id,text\n1,good\n"
-HALF = b'{"text": "good"}\n' * 3
 
 
 def write(name: str, content: str | bytes) -> Setting:
@@ -70,7 +70,7 @@ BAD: dict[str, tuple[Setting, list[str], str]] = {
     "UTF-16 without a mark": (write("in.csv", GOOD.encode("utf-16-le")), ["in.csv"], "--encoding utf-16-le"),
     "Latin-1": (write("in.csv", "text\nok\ntrès café\n".encode("latin-1")), ["in.csv"], "line 3: byte 0xe8 at offset"),
     "no such encoding": (INPUT, ["in.csv", "--encoding", "klingon"], "no such text encoding"),
-    "a binary file": (write("in.csv", bytes(range(256)) * 9), ["in.csv"], "in.csv, line 1"),
+    "a binary file": (write("in.csv", bytes(range(256)) * 9), ["in.csv"], "line 2: byte 0x80 at .* looks like no text"),
     "an Excel file": (write("in.csv", b"PK\x03\x04\x14\0\x08\xff\xfe"), ["in.csv"], "Excel or ZIP"),
     "a column twice": (write("in.csv", "text,text\na,b\n"), ["in.csv"], "names the column 'text' more than once"),
     "a Parquet column twice": (
@@ -166,7 +166,7 @@ def test_one_clear_line(
     assert captured.out == ""
     assert captured.err.startswith("nautile: error: ")
     assert captured.err.count("\n") == 1
-    assert pd.Series([captured.err]).str.contains(message).all(), captured.err
+    assert re.search(message, captured.err)
     assert tree(tmp_path) == before
 
 
@@ -197,11 +197,12 @@ def test_the_process_itself_ends_with_2_and_no_traceback(case: str, tmp_path: Pa
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_folder_that_forbids_writing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_forbids_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "in.csv").write_text(GOOD)
-    (tmp_path / "locked").mkdir(mode=0o500)
-    assert main(["classify", str(tmp_path / "in.csv"), "-o", str(tmp_path / "locked" / "out.csv")]) == 2
+    monkeypatch.setattr(os, "access", lambda path, mode: (Path(path), mode) != (tmp_path, os.W_OK))
+    assert main(["classify", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv")]) == 2
     assert "can't be written to" in capsys.readouterr().err
 
 
@@ -214,60 +215,6 @@ def test_a_full_disk_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
         done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "nautile: error: No space left on device\n"
-
-
-ODD: dict[str, tuple[str, str | bytes, list[str], list[str]]] = {
-    "header only": ("in.csv", "id,text\n", [], []),
-    "5 MB in one cell": ("in.csv", "text\n" + "x" * 5_000_000 + "\nb\n", ["x" * 5_000_000, "b"], ["", ""]),
-    "right to left": ("in.csv", "text\nשלום עולם\u202e!\nمرحبا\n", ["שלום עולם\u202e!", "مرحبا"], ["", ""]),
-    "combining": ("in.csv", "text\ne\u0301\u200d🤷🏽\u200d♀️\n", ["e\u0301\u200d🤷🏽\u200d♀️"], [""]),
-    "empty cells": ("in.csv", "id,text\n1,\n2,ok\n3,\n", ["", "ok", ""], ["empty text", "", "empty text"]),
-    "mixed types": (
-        "in.jsonl",
-        '{"text": "a"}\n{"text": 5}\n{"text": null}\n{"text": ["b"]}\n{"id": 1}\n',
-        ["a", "5", "", '["b"]', ""],
-        ["", "not text", "missing", "not text", "missing"],
-    ),
-    "half a surrogate pair": ("in.jsonl", '{"text": "a\\ud800"}\n', ["a\ufffd"], [""]),
-    "NUL in JSON": ("in.jsonl", '{"text": "a\\u0000b"}\n', ["a\0b"], [""]),
-    "line ends of every kind": ("in.csv", "text\r\na\rb\n", ["a", "b"], ["", ""]),
-    "formulas": ("in.csv", 'text\n=1+1\n"@x,y"\n', ["=1+1", "@x,y"], ["", ""]),
-}
-
-
-@pytest.mark.parametrize("output", ["csv", "jsonl", "parquet"])
-@pytest.mark.parametrize("case", ODD)
-def test_what_is_merely_odd_goes_through(
-    case: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name, content, texts, notes = ODD[case]
-    write(name, content)(tmp_path)
-    monkeypatch.setitem(sys.modules, "nautile.tasks.classify", fake_judge.module())
-    target = tmp_path / f"out.{output}"
-    assert main(["classify", str(tmp_path / name), "-o", str(target)]) == 0
-    assert f"{len(texts)} row" in capsys.readouterr().err
-    assert shown(target, texts) == (texts, notes)
-
-
-def shown(target: Path, texts: list[str]) -> tuple[list[str], list[str]]:
-    """The texts of an output, as a CSV shows them, and the notes."""
-    if target.suffix == ".parquet":
-        rows = pq.read_table(target).to_pylist()
-    elif target.suffix == ".jsonl":
-        rows = [json.loads(line) for line in target.read_text("utf-8").split("\n")[:-1]]
-        halves = {"a\ud800": "a\ufffd"}
-        rows = [{**row, "text": halves.get(str(row["text"]), row["text"])} for row in rows]
-        rows = [
-            {**row, "text": json.dumps(row["text"]) if isinstance(row["text"], list) else row["text"]} for row in rows
-        ]
-    else:
-        import csv
-
-        with target.open(newline="", encoding="utf-8") as stream:
-            csv.field_size_limit(1 << 26)
-            rows = list(csv.DictReader(stream))
-            assert stream.seekable()
-    return ["" if row["text"] is None else str(row["text"]) for row in rows], [row["note"] for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -148,7 +148,7 @@ def test_assisted_generation_is_refused(model: NautileForCausalLM, assistance: s
 def test_generation_in_training_with_gradient_checkpointing_is_refused() -> None:
     """Pitfall 19: it would go on without a memory."""
     model = tiny.model().train()
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     with pytest.raises(NautileError, match=r"call model\.eval\(\)"):
         generate(model, tokens(1, 5))
     expected = generate(model, tokens(1, 5), use_cache=False)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from nautile.errors import NautileError
 from nautile.model.heads import NautileForCausalLM, NautileForTokenClassification
+from nautile.model.spectral import CHUNK
 
-LENGTHS = [1, 2, 5, 64, 65, 131]
+LENGTHS = [1, 2, 5, CHUNK, CHUNK + 1, 2 * CHUNK + 3]
 
 
 @pytest.fixture(scope="module", params=DECAYS, ids=["relative", "boundary", "unclipped"])
@@ -36,7 +37,7 @@ def texts(*lengths: int) -> list[Tensor]:
 def test_padded_rows_equal_unpadded_ones(model: NautileForCausalLM, side: str) -> None:
     """Pitfalls 1, 2, 3, 15: pads weigh nothing, shift no position and bleed into no convolution."""
     rows = texts(*LENGTHS)
-    ids, mask = pad(rows, side, width=140)
+    ids, mask = pad(rows, side, width=2 * CHUNK + 12)
     with torch.no_grad():
         logits = model(ids, attention_mask=mask).logits
     for row, real, got in zip(rows, mask.bool(), logits, strict=True):
@@ -74,7 +75,7 @@ def test_what_a_pad_says_changes_nothing(model: NautileForCausalLM) -> None:
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_gradients_with_padding_are_those_without(model: NautileForCausalLM, side: str) -> None:
     """Pitfall 15, backwards: parameters of the whole model."""
-    rows = texts(2, 5, 70)
+    rows = texts(2, 5, CHUNK + 6)
     parameters = dict(model.named_parameters())
 
     def gradients(loss: Tensor) -> list[Tensor]:
@@ -89,9 +90,7 @@ def test_gradients_with_padding_are_those_without(model: NautileForCausalLM, sid
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_gradients_are_finite_with_padding_and_for_a_row_of_nothing_else(
-    model: NautileForCausalLM, side: str
-) -> None:
+def test_gradients_are_finite_with_padding_and_for_a_row_of_nothing_else(model: NautileForCausalLM, side: str) -> None:
     """Pitfall 7: also where the pads' embeddings are zero."""
     ids, mask = pad([tokens(6), tokens(1), tokens(0)], side)
     embeds = (model.get_input_embeddings()(ids) * mask[..., None]).detach().requires_grad_()
@@ -114,9 +113,7 @@ def test_loss_is_the_same_on_both_sides_of_padding(model: NautileForCausalLM, si
     close(loss, sum(apart) / (2 + 7))
 
 
-@given(
-    documents=st.lists(st.integers(1, 40), min_size=1, max_size=4), padding=st.integers(0, 5), seed=seeds()
-)
+@given(documents=st.lists(st.integers(1, CHUNK // 2), min_size=1, max_size=5), padding=st.integers(0, 5), seed=seeds())
 def test_packed_documents_equal_separate_ones(documents: list[int], padding: int, seed: int) -> None:
     """Pitfall 8: convolution, sums, attention and positions start anew, also across chunks."""
     check_packing(tiny.model(**(BOUNDARY if seed % 2 else RELATIVE)), documents, padding, seed)
@@ -124,8 +121,8 @@ def test_packed_documents_equal_separate_ones(documents: list[int], padding: int
 
 def test_packed_documents_that_end_at_and_across_chunks(model: NautileForCausalLM) -> None:
     """Pitfall 8."""
-    check_packing(model, [63, 1, 64, 2, 10], padding=3, seed=1)
-    check_packing(model, [100, 50], padding=0, seed=2)
+    check_packing(model, [CHUNK - 1, 1, CHUNK, 2, 10], padding=3, seed=1)
+    check_packing(model, [CHUNK + 40, CHUNK - 20], padding=0, seed=2)
 
 
 def check_packing(model: NautileForCausalLM, documents: list[int], padding: int, seed: int) -> None:
@@ -148,12 +145,12 @@ def test_packed_rows_may_have_their_padding_anywhere(model: NautileForCausalLM) 
 
 def test_loss_and_gradients_of_packed_rows_ignore_where_documents_start(model: NautileForCausalLM) -> None:
     """Pitfall 8, in the loss: no token is predicted from another document or from padding."""
-    rows = texts(4, 70, 1)
+    rows = texts(4, CHUNK + 6, 1)
     ids = torch.nn.functional.pad(torch.cat(rows), (0, 2), value=7)[None]
-    segments = torch.tensor([[1] * 4 + [2] * 70 + [3] + [0] * 2])
+    segments = torch.tensor([[1] * 4 + [2] * len(rows[1]) + [3] + [0] * 2])
     parameters = [p for p in model.parameters() if p.numel()]
     packed = model(ids, segment_ids=segments, labels=ids).loss
-    apart = sum(model(row[None], labels=row[None]).loss * (len(row) - 1) for row in rows[:2]) / (3 + 69)
+    apart = sum(model(row[None], labels=row[None]).loss * (len(row) - 1) for row in rows[:2]) / (3 + CHUNK + 5)
     close(packed, apart)
     pairs = zip(torch.autograd.grad(packed, parameters), torch.autograd.grad(apart, parameters), strict=True)
     for got, want in pairs:
@@ -170,9 +167,7 @@ def test_segments_that_make_no_sense_are_refused(segments: list[list[int]], mess
 
 
 @given(cut=cuts(), seed=seeds(), decay=st.sampled_from([RELATIVE, BOUNDARY]))
-def test_prefix_and_continuations_equal_the_whole(
-    cut: tuple[int, list[int]], seed: int, decay: dict[str, Any]
-) -> None:
+def test_prefix_and_continuations_equal_the_whole(cut: tuple[int, list[int]], seed: int, decay: dict[str, Any]) -> None:
     """Pitfalls 14 and 15: any cut, pieces of one token (step) and of several (chunked)."""
     network, (length, places) = tiny.model(**decay), cut
     ids = tokens(2, length, seed=seed)
@@ -185,9 +180,9 @@ def test_prefix_and_continuations_equal_the_whole(
         close(torch.cat(pieces, dim=1), network(ids).logits)
 
 
-@pytest.mark.parametrize("place", [1, 63, 64, 65, 129])
+@pytest.mark.parametrize("place", [1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 1])
 def test_prefix_and_continuation_across_chunks(model: NautileForCausalLM, place: int) -> None:
-    ids = tokens(1, 131)
+    ids = tokens(1, 2 * CHUNK + 3)
     with torch.no_grad():
         first = model(ids[:, :place], use_cache=True)
         rest = model(ids[:, place:], past_key_values=first.past_key_values)
@@ -201,7 +196,7 @@ def test_ragged_continuation_of_a_ragged_prefix(
     model: NautileForCausalLM, first_side: str, second_side: str, whole_mask: bool
 ) -> None:
     """Pitfalls 5 and 6: pads in prefix and continuation, on either side, by a mask (B, past + L) or (B, L)."""
-    prefixes, continuations = texts(1, 3, 5, 66), [tokens(n, seed=50 + n) for n in (4, 1, 67, 2)]
+    prefixes, continuations = texts(1, 3, 5, CHUNK + 2), [tokens(n, seed=n) for n in (4, 1, CHUNK + 3, 2)]
     ids, mask = pad(prefixes, first_side)
     more_ids, more_mask = pad(continuations, second_side)
     with torch.no_grad():
@@ -228,7 +223,7 @@ def test_a_row_may_rest_while_others_continue(model: NautileForCausalLM) -> None
 
 def test_step_and_chunk_give_the_same_log_probabilities(model: NautileForCausalLM) -> None:
     """Pitfall 14: the gap between decoding and the training kernel stays below 1e-5 a token."""
-    ids = tokens(2, 90)
+    ids = tokens(2, CHUNK + 26)
     with torch.no_grad():
         trained = model(ids).logits.log_softmax(-1)
         state, steps = None, []
@@ -256,9 +251,9 @@ def test_no_token_sees_the_future(length: int, data: st.DataObject, seed: int, d
 
 
 def test_no_token_sees_the_future_across_chunks(model: NautileForCausalLM) -> None:
-    ids = tokens(1, 131)
+    ids = tokens(1, 2 * CHUNK + 3)
     embeds = model.get_input_embeddings()(ids).detach().requires_grad_()
-    for place in (0, 62, 63, 64, 129):
+    for place in (0, CHUNK - 2, CHUNK - 1, CHUNK, 2 * CHUNK + 1):
         (gradient,) = torch.autograd.grad(model(inputs_embeds=embeds).logits[0, place].sum(), embeds)
         assert (gradient[0, place + 1 :] == 0).all()
         assert gradient[0, place].abs().max() > 0
@@ -277,7 +272,7 @@ def test_order_of_the_batch_is_irrelevant(rows: int, length: int, seed: int) -> 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_token_labels_do_not_depend_on_padding(side: str) -> None:
     network = tiny.model(NautileForTokenClassification, num_labels=3)
-    rows = texts(2, 9, 66)
+    rows = texts(2, 9, CHUNK + 2)
     ids, mask = pad(rows, side)
     labels = torch.randint(0, 3, ids.shape).masked_fill(mask == 0, -100)
     out = network(ids, attention_mask=mask, labels=labels)

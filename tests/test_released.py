@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import nautile
+from nautile.cli import main
 from nautile.errors import NautileError
 from nautile.model.checkpoints import convert, load
 from nautile.model.released import from_released
@@ -121,6 +122,22 @@ def test_converted_folder_loads_like_any_checkpoint_and_gives_the_same_logits(tm
 
     assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path / "out")(ids).logits, direct(ids).logits)
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("<|im_start|> hello")["input_ids"][0] != 100_278
+
+
+def test_the_command_converts_and_answers_a_mistake_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = released_tensors(CONFIG)
+    source = write(tmp_path / "released.pt", CONFIG, tensors)
+    assert main(["convert", str(source), str(tmp_path / "out")]) == 0
+    assert torch.equal(load(tmp_path / "out").model.embed_tokens.weight, tensors["embedding.weight"])
+    capsys.readouterr()
+    for wrong in ([str(source), str(tmp_path / "out")], [str(tmp_path / "none.pt"), str(tmp_path / "new")]):
+        assert main(["convert", *wrong]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("nautile: error: ")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """SCA as functions: reference = chunked = step = the float64 oracle, outputs and gradients, at odd lengths."""
 
-from dataclasses import dataclass
+from itertools import pairwise
 
 import oracle
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layer import MAXLEN, H, K, case, prepared
 from strategies import seeds
 from tiny import close
 from torch import Tensor
@@ -17,63 +18,13 @@ from nautile.model.spectral import (
     CHUNK,
     Spectrum,
     Sums,
-    anchor_weights,
     boundary_weights,
-    content_gate,
     quadrature,
     sca_chunked,
     sca_reference,
     sca_step,
     spectral_grid,
 )
-
-H, K, MAXLEN = 4, 4, 160
-
-
-@dataclass
-class Case:
-    """Inputs (B,L,…) and parameters of one layer, and how its weights decay."""
-
-    tensors: dict[str, Tensor]
-    decay: str = "relative"
-    clip: bool = False
-
-    def leaves(self, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-        return {name: tensor.detach().to(dtype).requires_grad_() for name, tensor in self.tensors.items()}
-
-
-def case(L: int, *, B: int = 2, M: int = 2, Q: int = 2, anchors: int = 0, decay: str = "relative", clip: bool = False):
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape)
-
-    tensors = {
-        "k": normal(B, L, K, H),
-        "s": normal(B, L, K),
-        "q": normal(B, L, Q, H, M, 2),
-        "score_scale": normal(K),
-        "score_bias": normal(K),
-        "phase_scale": 1 + normal(K),
-        "theta_raw": normal(K, H, M),
-        "w_int_raw": normal(Q, K // Q, H, M),
-        "decay_slopes": torch.linspace(-5, -1, K - anchors),
-        "anchor_slopes": torch.linspace(-4, -2, anchors),
-    }
-    return Case(tensors, decay, clip)
-
-
-def prepared(x: dict[str, Tensor], decay: str, clip: bool) -> tuple[Tensor, Tensor, Tensor, Spectrum]:
-    """What the three forms take: keys, weights, queries and the spectrum."""
-    positions = torch.arange(x["k"].shape[1])[None]
-    gate = content_gate(x["s"], x["score_scale"], x["score_bias"])
-    decaying, anchored = gate.split([len(x["decay_slopes"]), len(x["anchor_slopes"])], dim=-1)
-    slopes, anchor_slopes = (torch.nn.functional.softplus(x[name]) for name in ("decay_slopes", "anchor_slopes"))
-    fade = slopes
-    if decay == "boundary":
-        decaying, fade = boundary_weights(decaying, slopes, positions, MAXLEN, clip), torch.zeros_like(slopes)
-    w = torch.cat([decaying, anchor_weights(anchored, anchor_slopes, positions, clip)], dim=-1)
-    fade = torch.cat([fade, torch.zeros_like(anchor_slopes)])
-    omega = quadrature(x["w_int_raw"]).flatten(0, 1)
-    return x["k"], w, x["q"], Spectrum(x["phase_scale"], spectral_grid(x["theta_raw"]), omega, fade)
 
 
 def stepped(k: Tensor, w: Tensor, q: Tensor, spectrum: Spectrum) -> Tensor:
@@ -90,7 +41,8 @@ def stepped(k: Tensor, w: Tensor, q: Tensor, spectrum: Spectrum) -> Tensor:
 FORMS = {
     "reference": sca_reference,
     "chunked": lambda *inputs: sca_chunked(*inputs)[0],
-    "small chunks": lambda *inputs: sca_chunked(*inputs, chunk=5)[0],
+    "chunks of 64": lambda *inputs: sca_chunked(*inputs, chunk=64)[0],
+    "chunks of 5": lambda *inputs: sca_chunked(*inputs, chunk=5)[0],
     "step": stepped,
 }
 
@@ -124,9 +76,9 @@ VARIANTS = {
 }
 
 
-LENGTHS = [1, 2, 3, 63, 64, 65, 130]
+LENGTHS = sorted({1, 2, 3, 63, 64, 65, 130, CHUNK - 1, CHUNK, CHUNK + 1})
 COMBINATIONS = [("relative", L) for L in LENGTHS] + [("boundary", L) for L in LENGTHS]
-COMBINATIONS += [(variant, L) for variant in VARIANTS if variant not in ("relative", "boundary") for L in (3, 65)]
+COMBINATIONS += [(variant, L) for variant in list(VARIANTS)[2:] for L in (3, CHUNK + 1)]
 
 
 @pytest.mark.parametrize(("variant", "L"), COMBINATIONS)
@@ -160,10 +112,7 @@ def test_boundary_without_clip_is_the_relative_recurrence_and_the_clip_breaks_it
     c = case(120, decay="boundary")
     c.tensors["decay_slopes"] = torch.tensor([-6.0, -5.0, -4.0, -3.5])
     slopes = torch.nn.functional.softplus(c.tensors["decay_slopes"])
-    unclipped, relative, clipped = (
-        sca_chunked(*prepared(c.tensors, decay, clip))[0]
-        for decay, clip in (("boundary", False), ("relative", False), ("boundary", True))
-    )
+    unclipped, relative = (sca_chunked(*prepared(c.tensors, decay, False))[0] for decay in ("boundary", "relative"))
     lightest = boundary_weights(torch.full((1, 1, K), 0.5), slopes, torch.zeros(1, 1), MAXLEN, clip=False)
     assert lightest.min() > 1e-4, "the sums would fall below the floor of the division"
     close(unclipped, relative)
@@ -175,7 +124,7 @@ def test_boundary_without_clip_is_the_relative_recurrence_and_the_clip_breaks_it
 
 
 def test_reference_stays_finite_where_old_tokens_have_faded_away() -> None:
-    c = case(130)
+    c = case(CHUNK + 2)
     c.tensors["decay_slopes"] = torch.full((K,), 3.0)
     leaves = c.leaves()
     results = [with_gradients(form(*prepared(leaves, c.decay, c.clip)), leaves) for form in FORMS.values()]
@@ -188,8 +137,8 @@ def test_reference_stays_finite_where_old_tokens_have_faded_away() -> None:
 @pytest.mark.parametrize("variant", ["relative", "boundary", "anchors"])
 def test_rows_shorter_than_the_batch_leave_the_sums_of_their_real_tokens(variant: str) -> None:
     """Pitfalls 1 and 6: what stands after a row's end enters neither Z nor R, I."""
-    lengths = [0, 1, 63, 64, 65, 130]
-    c = case(130, B=len(lengths), **VARIANTS[variant])
+    lengths = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 2]
+    c = case(lengths[-1], B=len(lengths), **VARIANTS[variant])
     k, w, q, spectrum = prepared(c.tensors, c.decay, c.clip)
     o, sums = sca_chunked(k, w, q, spectrum, lengths_B=torch.tensor(lengths))
     for row, length in enumerate(lengths[1:], start=1):
@@ -203,7 +152,7 @@ def test_rows_shorter_than_the_batch_leave_the_sums_of_their_real_tokens(variant
 @pytest.mark.parametrize("M", [1, 3])
 @pytest.mark.parametrize("fading", [True, False])
 def test_sums_of_a_prefix_are_those_of_the_oracle_and_carry_on(M: int, fading: bool) -> None:
-    c = case(80, B=1, M=M)
+    c = case(CHUNK + 16, B=1, M=M)
     x = {name: tensor.double() for name, tensor in c.tensors.items()}
     w, fade = oracle.weights(x["s"][0], x, "relative", False, MAXLEN)
     theta, omega = oracle.grid(x["theta_raw"]), oracle.measure(x["w_int_raw"])
@@ -220,7 +169,7 @@ def test_sums_of_a_prefix_are_those_of_the_oracle_and_carry_on(M: int, fading: b
 
 
 @given(
-    documents=st.lists(st.integers(1, 90), min_size=1, max_size=4),
+    documents=st.lists(st.integers(1, CHUNK + 20), min_size=1, max_size=4),
     padding=st.integers(0, 70),
     chunk=st.sampled_from([3, CHUNK]),
     seed=seeds(),
@@ -244,11 +193,12 @@ def test_packed_documents_do_not_see_each_other(documents: list[int], padding: i
 
 def test_gradients_of_packed_rows_are_those_of_their_documents() -> None:
     """Pitfall 8, backwards, over a chunk's border."""
-    c, ends = case(100, B=1), [0, 40, 90, 100]
-    numbers = torch.cat([torch.full((1, b - a), n) for n, (a, b) in enumerate(zip(ends, ends[1:], strict=False))], 1)
+    ends = [0, 40, CHUNK + 20, CHUNK + 30]
+    c = case(ends[-1], B=1)
+    numbers = torch.cat([torch.full((1, b - a), n) for n, (a, b) in enumerate(pairwise(ends))], 1)
     leaves = c.leaves()
     k, w, q, spectrum = prepared(leaves, c.decay, c.clip)
-    apart = [sca_chunked(k[:, a:b], w[:, a:b], q[:, a:b], spectrum)[0] for a, b in zip(ends, ends[1:], strict=False)]
+    apart = [sca_chunked(k[:, a:b], w[:, a:b], q[:, a:b], spectrum)[0] for a, b in pairwise(ends)]
     want = with_gradients(torch.cat(apart, dim=1), leaves)
     leaves = c.leaves()
     inputs = prepared(leaves, c.decay, c.clip)
@@ -273,7 +223,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("training", [False, True])
 def test_no_tensor_of_the_size_of_all_tokens_states_is_made(training: bool) -> None:
-    B, M, L = 2, 4, 8 * CHUNK
+    B, M, L = 2, 8, 8 * CHUNK
     c = case(L, B=B, M=M, Q=1)
     with torch.no_grad():
         inputs = prepared(c.tensors, c.decay, c.clip)
@@ -308,7 +258,7 @@ def test_backward_keeps_no_chunks_states() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_sums_and_outputs_are_float32_whatever_the_inputs_are(dtype: torch.dtype) -> None:
     """Pitfall 13."""
-    c = case(70)
+    c = case(CHUNK + 6)
     k, w, q, spectrum = prepared(c.tensors, c.decay, c.clip)
     k, w, q = k.to(dtype), w.to(dtype), q.to(dtype)
     o, sums = sca_chunked(k, w, q, spectrum)

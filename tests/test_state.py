@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nautile.errors import NautileError
 from nautile.model.heads import NautileForCausalLM
+from nautile.model.spectral import CHUNK
 from nautile.model.state import AttentionState, NautileState, SCAState
 
 
@@ -48,9 +49,9 @@ def tensors(state: NautileState) -> list[Tensor]:
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_padded_prefix_leaves_the_state_of_the_unpadded_one(model: NautileForCausalLM, side: str) -> None:
     """Pitfalls 1, 3, 6: sums and convolution tail of rows shorter and longer than the kernel and the chunk."""
-    rows = [tokens(n, seed=n) for n in (1, 2, 3, 4, 64, 70)]
+    rows = [tokens(n, seed=n) for n in (1, 2, 3, 4, CHUNK, CHUNK + 6)]
     state = read(model, *pad(rows, side))
-    assert state.lengths_B.tolist() == [1, 2, 3, 4, 64, 70]
+    assert state.lengths_B.tolist() == [1, 2, 3, 4, CHUNK, CHUNK + 6]
     for number, row in enumerate(rows):
         single = read(model, row[None])
         for got, want in zip(state.gather(torch.tensor([number])).layers, single.layers, strict=True):
@@ -63,9 +64,9 @@ def test_a_padded_prefix_leaves_the_state_of_the_unpadded_one(model: NautileForC
 
 
 def test_size_of_the_sums_does_not_depend_on_the_length(model: NautileForCausalLM) -> None:
-    short, long = read(model, tokens(1, 3)), read(model, tokens(1, 90))
+    short, long = read(model, tokens(1, 3)), read(model, tokens(1, 2 * CHUNK))
     assert [x.shape for x in sums(short)] == [x.shape for x in sums(long)]
-    assert long.get_seq_length() == 90
+    assert long.get_seq_length() == 2 * CHUNK
 
 
 @pytest.mark.parametrize("changes", [RELATIVE, BOUNDARY], ids=["relative", "boundary"])
@@ -76,7 +77,7 @@ def test_sums_stay_in_float32_under_bf16(changes: dict, how: str) -> None:
     if how == "weights":
         model = model.to(torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
-        state = read(model, tokens(2, 70))
+        state = read(model, tokens(2, CHUNK + 6))
         assert {x.dtype for x in sums(state)} == {torch.float32}
         for length in (1, 5):
             logits = follow(model, tokens(2, length), state)
@@ -186,7 +187,9 @@ def test_rows_can_be_repeated(model: NautileForCausalLM) -> None:
     assert torch.equal(follow(model, more, state), expected)
 
 
-@pytest.mark.parametrize("changes", [{"conv_kernel": 1}, {"conv_kernel": 2}, {"attention_every": 9}, {"attention_every": 1}])
+@pytest.mark.parametrize(
+    "changes", [{"conv_kernel": 1}, {"conv_kernel": 2}, {"attention_every": 9}, {"attention_every": 1}]
+)
 def test_shortest_kernels_and_layers_of_one_kind_continue_too(changes: dict) -> None:
     model, ids = tiny.model(**changes), tokens(2, 9)
     state = read(model, *pad([ids[0, :3], ids[1, :4]], "left"))
@@ -234,7 +237,7 @@ def test_packed_documents_leave_no_state(model: NautileForCausalLM) -> None:
 def test_gradient_checkpointing_refuses_a_state() -> None:
     """Pitfall 19: recomputed layers would read it twice; evaluation is not affected."""
     model = tiny.model().train()
-    model.gradient_checkpointing_enable()
+    model.activation_checkpointing_enable()
     for arguments in ({"use_cache": True}, {"past_key_values": NautileState(model.config)}):
         with pytest.raises(NautileError, match="gradient checkpointing cannot keep a state"):
             model(tokens(1, 3), **arguments)
@@ -242,10 +245,10 @@ def test_gradient_checkpointing_refuses_a_state() -> None:
 
 
 def test_gradients_flow_through_a_state(model: NautileForCausalLM) -> None:
-    ids = tokens(1, 70)
+    ids = tokens(1, CHUNK + 6)
     embeds = model.get_input_embeddings()(ids).detach().requires_grad_()
     (whole,) = torch.autograd.grad(model(inputs_embeds=embeds).logits[:, -3:].square().mean(), embeds)
-    state = model(inputs_embeds=embeds[:, :67], use_cache=True).past_key_values
-    logits = model(inputs_embeds=embeds[:, 67:], past_key_values=state).logits
+    state = model(inputs_embeds=embeds[:, :-3], use_cache=True).past_key_values
+    logits = model(inputs_embeds=embeds[:, -3:], past_key_values=state).logits
     (pieces,) = torch.autograd.grad(logits.square().mean(), embeds)
     close(pieces, whole)

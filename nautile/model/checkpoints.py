@@ -121,6 +121,8 @@ def convert(source: Path, output: Path) -> NautileForCausalLM:
     """Write the released weights as a checkpoint folder of ours, with its tokenizer."""
     if not is_released(source) and source.exists():
         raise NautileError(f"{source}: not in the released layout; a folder of ours needs no conversion")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise NautileError(f"{output}: exists already; give a new or empty folder")
     model = from_released(source)
     save(model, output)
     return model

@@ -31,6 +31,9 @@ class NautilePreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         initialise(module, self.config)
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        super()._initialize_weights(module)  # as custom code, modules without parameters of their own are passed over
+
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # generate() starts from the state that forward() makes

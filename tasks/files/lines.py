@@ -96,7 +96,7 @@ def _advice(sample: bytes) -> str:
 
     matches = list(from_bytes(sample))
     if not matches:
-        return "pass the file's own with --encoding"
+        return "this looks like no text; if it is, name its encoding with --encoding"
     best = matches[0]
     ties = [match for match in matches if (match.chaos, match.coherence) == (best.chaos, best.coherence)]
     western = any("cp1252" in match.could_be_from_charset for match in ties)

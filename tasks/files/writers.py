@@ -58,10 +58,12 @@ class TextWriter:
         return self._lines(rows).encode()
 
     def join(self, parts: Iterable[bytes], stream: BinaryIO) -> None:
-        """The header and every part, compressed as the format says."""
+        """The header, with the first part rather than before it, and every part; compressed as the format says."""
+        rest = iter(parts)
+        first = next(rest, b"")
         with packed(stream, self._packing) as target:
-            target.write(self.header)
-            for part in parts:
+            target.write(self.header + first)
+            for part in rest:
                 target.write(part)
 
 

@@ -1,0 +1,63 @@
+"""The bars on large files, with the real model: flat memory, and a kill in the middle that leaves no trace."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROWS = 100_000
+WORDS = "the film was not good bad great dull service food phone battery love hate fine slow never again best".split()
+ALLOWED_GROWTH_MB = 64
+
+pytestmark = pytest.mark.slow
+
+
+def write_rows(path: Path, rows: int) -> Path:
+    rng = random.Random(0)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text"])
+        writer.writerows([row, " ".join(rng.choices(WORDS, k=rng.randint(3, 9)))] for row in range(rows))
+    return path
+
+
+def start(source: Path, output: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "nautile.cli", "classify", str(source), "--output", str(output), *options]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def peak_mb(process: subprocess.Popen[bytes]) -> float:
+    """Peak resident memory of a process that ends well."""
+    _, status, usage = os.wait4(process.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    return usage.ru_maxrss / 1024
+
+
+def test_memory_is_flat_and_a_killed_job_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    small = peak_mb(start(write_rows(tmp_path / "small.csv", ROWS // 10), tmp_path / "small_out.csv"))
+    source = write_rows(tmp_path / "large.csv", ROWS)
+    large = peak_mb(start(source, tmp_path / "whole.csv"))
+    print(f"peak memory: {small:.0f} MB for {ROWS // 10:,} rows, {large:.0f} MB for {ROWS:,}")
+    assert large <= small + ALLOWED_GROWTH_MB
+
+    output = tmp_path / "killed.csv"
+    process = start(source, output)
+    partial = tmp_path / "killed.csv.partial"
+    while process.poll() is None and len(list(partial.glob("*.part"))) < 20:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    kept = len(list(partial.glob("*.part")))
+    assert 20 <= kept < ROWS // 2048
+    peak_mb(start(source, output, "--resume"))
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not partial.exists()
+    with output.open(newline="") as file:
+        assert [int(row["id"]) for row in csv.DictReader(file)] == list(range(ROWS))
