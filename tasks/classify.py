@@ -7,28 +7,13 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from nautile.errors import NautileError
 from nautile.tasks.judge import Judge, load_judge
+from nautile.tasks.progress import Meter
 
 CHUNK_ROWS = 2048
 SHOW_PROGRESS_FROM = 1000
-
-
-class Rate(ProgressColumn):
-    """Rows a second."""
-
-    def render(self, task: Task) -> Text:
-        """The rate since the start, once there is one."""
-        return Text(f"{task.finished_speed or task.speed or 0:,.0f} rows/s")
-
-
-def progress_bar(**options: Any) -> Progress:
-    """The bar on standard error that all long work shows."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), **options)
 
 
 @lru_cache(maxsize=4)
@@ -65,10 +50,10 @@ def classify(
     judge = _cached_judge(task, None if model is None else str(model))
     shown = len(values) >= SHOW_PROGRESS_FROM and Console(stderr=True).is_terminal if progress is None else progress
     parts = []
-    with progress_bar(disable=not shown) as bar:
-        rows = bar.add_task(task, total=len(values))
+    with Meter(visible=shown) as meter:
+        meter.begin(len(values))
         for start in range(0, max(1, len(values)), CHUNK_ROWS):
-            columns = judge(values[start : start + CHUNK_ROWS], lambda done: bar.advance(rows, done))
+            columns = judge(values[start : start + CHUNK_ROWS], lambda rows: meter.advance(rows, judged=True))
             parts.append(pd.DataFrame(columns))
     result = pd.concat(parts, ignore_index=True)
     dtypes = dict.fromkeys(["confidence", *judge.labels], "float64")

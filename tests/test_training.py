@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 import torch
 
 from nautile.model.config import NautileConfig
@@ -21,7 +22,7 @@ def model() -> NautileForSequenceClassification:
     return NautileForSequenceClassification(config)
 
 
-class Killed(RuntimeError):
+class KilledError(RuntimeError):
     pass
 
 
@@ -33,14 +34,12 @@ def test_a_killed_run_ends_with_the_parameters_of_an_undisturbed_one(tmp_path: P
 
     def dying(batch: Batch) -> float:
         if killed.step == 6:
-            raise Killed
+            raise KilledError
         return update(batch)
 
     killed._update = dying  # type: ignore[method-assign]
-    try:
+    with pytest.raises(KilledError):
         killed.train()
-    except Killed:
-        pass
     resumed = Run(model(), samples(), SCHEDULE, tmp_path / "killed")
     resumed.train()
     for name, parameter in whole.model.named_parameters():

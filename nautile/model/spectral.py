@@ -124,9 +124,7 @@ def sca_reference(
     return _read(z, re, im, q_BLQHM2, spectrum)
 
 
-def sca_step(
-    k_BLKH: Tensor, w_BLK: Tensor, q_BLQHM2: Tensor, spectrum: Spectrum, sums: Sums
-) -> tuple[Tensor, Sums]:
+def sca_step(k_BLKH: Tensor, w_BLK: Tensor, q_BLQHM2: Tensor, spectrum: Spectrum, sums: Sums) -> tuple[Tensor, Sums]:
     """One token (L = 1) after a prefix: constant time and memory. Returns o (B,1,K,2H) and the new sums."""
     k, w = _heads_first(k_BLKH, w_BLK)
     re, im = _encode(k, w, spectrum)
@@ -170,6 +168,7 @@ def sca_chunked(
         o, sums = checkpoint(_chunk, *inputs, use_reentrant=False) if recompute else _chunk(*inputs)
         document_B = None if document_BL is None else document_BL[:, end - 1]
         outputs.append(o)
+    assert sums is not None, "L is at least 1"
     return torch.cat(outputs, dim=1), sums
 
 

@@ -14,9 +14,10 @@ from nautile.tasks.files.formats import Format, check_kind, format_of
 from nautile.tasks.files.job import Job, Judge, opened_job, prepared
 from nautile.tasks.files.readers import FileSource, Source, TextSource
 from nautile.tasks.files.tally import Tally
-from nautile.tasks.files.terminal import Meter, Preview
+from nautile.tasks.files.terminal import Preview
 from nautile.tasks.files.workspace import Workspace
 from nautile.tasks.files.writers import writer_for
+from nautile.tasks.progress import Meter
 
 
 def judge_identity(task: str, model: str | None, threads: int | None) -> dict[str, object]:

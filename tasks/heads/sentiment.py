@@ -32,7 +32,10 @@ def fresh_model(vocabulary: Vocabulary, seed: int, taught: bool) -> NautileForSe
     """nautile-mini at random, its token embeddings from the teacher if `taught`."""
     torch.manual_seed(seed)
     config = NautileConfig.preset(
-        "nautile-mini", vocab_size=vocabulary.size, id2label=dict(enumerate(LABELS)), label2id={l: n for n, l in enumerate(LABELS)}
+        "nautile-mini",
+        vocab_size=vocabulary.size,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: n for n, label in enumerate(LABELS)},
     )
     model = NautileForSequenceClassification(config)
     if not taught:
