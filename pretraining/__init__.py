@@ -1,1 +1,1 @@
-"""Training of the backbone. It shares only the architecture and the vocabulary with `nautile.model`."""
+"""Training of the backbone in JAX. It shares only the architecture and the vocabulary with `nautile.model`."""

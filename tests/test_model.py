@@ -103,6 +103,14 @@ def test_decays_agree_without_clip_and_differ_with_it() -> None:
         assert (clipped(ids).logits - relative(ids).logits).abs().max() > 0.1
 
 
+def test_weights_of_anchors_are_clipped_too() -> None:
+    model, ids = tiny.model(**BOUNDARY, anchor_heads=2), tokens(20)
+    with torch.no_grad():
+        for block in model.model.blocks[:2]:
+            block.sca.anchor_slopes.copy_(torch.tensor([0.5, 2.0]))
+        close(model(ids[None]).logits[0], oracle.logits(doubles(model), model.config, ids).float())
+
+
 def test_parameters_start_as_the_architecture_says() -> None:
     model = NautileForCausalLM(tiny.config(anchor_heads=1))
     layer = model.model.blocks[0].sca

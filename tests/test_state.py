@@ -71,33 +71,37 @@ def test_size_of_the_sums_does_not_depend_on_the_length(model: NautileForCausalL
 
 @pytest.mark.parametrize("changes", [RELATIVE, BOUNDARY], ids=["relative", "boundary"])
 @pytest.mark.parametrize("how", ["weights", "autocast"])
-def test_sums_stay_in_float32_under_bf16(changes: dict, how: str) -> None:
+@pytest.mark.parametrize("length", [9, CHUNK + 6])
+def test_sums_stay_in_float32_under_bf16(changes: dict, how: str, length: int) -> None:
     """Pitfall 13: prefill, step and several tokens at once."""
     model = tiny.model(**changes)
     if how == "weights":
         model = model.to(torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
-        state = read(model, tokens(2, CHUNK + 6))
+        state = read(model, tokens(2, length))
         assert {x.dtype for x in sums(state)} == {torch.float32}
-        for length in (1, 5):
-            logits = follow(model, tokens(2, length), state)
+        for more in (1, 5):
+            logits = follow(model, tokens(2, more), state)
             assert {x.dtype for x in sums(state)} == {torch.float32}
     assert logits.dtype == torch.bfloat16
     assert logits.isfinite().all()
 
 
-def test_bf16_sums_are_more_exact_than_bf16_itself() -> None:
-    """Pitfall 13: many small terms would be lost in eight bits; Z of 600 tokens is not."""
-    model = tiny.model(decay="boundary", maxlen=1).to(torch.bfloat16)
-    layer = model.model.blocks[0].sca
-    whole, state, gates = tokens(1, 600), None, []
-    layer.register_forward_pre_hook(lambda module, inputs: gates.append(module._project(*inputs[:2], None)[1]))
-    read(model, whole)
-    gate = torch.nn.functional.softplus(layer.score_scale.float() * gates[0].float() + layer.score_bias.float())
-    for start in range(0, 600, 60):
-        with torch.no_grad():
-            state = model(whole[:, start : start + 60], past_key_values=state, use_cache=True).past_key_values
-    close(state.layers[0].sums.z_BK, gate.sum(1))
+@pytest.mark.parametrize("how", ["weights", "autocast"])
+def test_sums_under_bf16_are_as_exact_as_float32(how: str) -> None:
+    """Pitfall 13: in eight bits many small terms would be lost; Z of 600 tokens in pieces is their sum."""
+    model = tiny.model(decay="boundary", maxlen=1)
+    if how == "weights":
+        model = model.to(torch.bfloat16)
+    layer, scores, state = model.model.blocks[0].sca, [], None
+    layer.register_forward_pre_hook(lambda module, inputs: scores.append(module._project(*inputs[:2], None)[1]))
+    ids = tokens(1, 600)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        model(ids)
+        for start in range(0, 600, 60):
+            state = model(ids[:, start : start + 60], past_key_values=state, use_cache=True).past_key_values
+    gate = torch.nn.functional.softplus(layer.score_scale.float() * scores[0].float() + layer.score_bias.float())
+    close(state.layers[0].sums.z_BK, gate.sum(1).detach())
 
 
 def test_nothing_is_kept_unless_asked(model: NautileForCausalLM) -> None:

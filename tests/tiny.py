@@ -39,7 +39,7 @@ def model(kind: type[Model] = NautileForCausalLM, seed: int = 0, **changes: Any)
     with torch.no_grad():
         for name, parameter in new.named_parameters():
             if name.endswith("embed_tokens.weight"):
-                parameter.normal_(std=0.25)
+                parameter.normal_(std=0.12)
             elif parameter.ndim == 1 or "raw" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
     return new.eval()
