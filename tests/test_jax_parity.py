@@ -112,7 +112,7 @@ def test_remat_changes_nothing() -> None:
     ids, segments = jax.random.randint(jax.random.key(0), (2, 20), 8, 64), jnp.ones((2, 20), jnp.int32)
     architecture = Architecture(**TINY)
     plain, remat = (NautileLM(architecture, nnx.Rngs(0), remat=remat) for remat in (False, True))
-    first, second = (gradients_of(model, ids, segments, jnp.ones((2, 20, 64))) for model in (plain, remat))
+    first, second = (gradients_of(model, ids, segments, jnp.full((2, 20, 64), 1 / 2560)) for model in (plain, remat))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, second)
 
 

@@ -143,3 +143,5 @@ class Nautile:
     def from_pretrained(model: str | Path, **options: Any) -> PreTrainedModel:
         """See `load`; also takes released weights in every variant."""
         return load(model, **options)
+
+register()

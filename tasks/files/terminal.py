@@ -34,12 +34,17 @@ class Preview:
 
     def show(self, console: Console, tally: Tally) -> None:
         """Print the rows, how many more there are, and the rows of each label."""
-        table = Table(box=None, header_style="bold", pad_edge=False)
+        table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
         table.add_column(_visible(self._column), no_wrap=True, overflow="ellipsis", ratio=1)
-        for name in ("label", "confidence", "note"):
-            table.add_column(name, no_wrap=True, justify="right" if name == "confidence" else "left")
+        for name, cells in zip(("label", "confidence", "note"), list(zip(*self._rows, strict=True))[1:], strict=False):
+            if name != "note" or any(cells):
+                width = max(map(len, (name, *cells)))
+                table.add_column(
+                    name, no_wrap=True, min_width=width, justify="right" if name == "confidence" else "left"
+                )
         for text, label, confidence, note in self._rows:
-            table.add_row(_visible(text), Text(label, _STYLES.get(label, "")), confidence, _visible(note))
+            cells = (_visible(text), Text(label, _STYLES.get(label, "")), confidence, _visible(note))
+            table.add_row(*cells[: len(table.columns)])
         console.print(table)
         if tally.rows > len(self._rows):
             console.print(f"... and {tally.rows - len(self._rows):,} rows more; pass --output to keep them all")
