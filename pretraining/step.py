@@ -73,7 +73,8 @@ class Trainer:
             transform_non_params=lambda _: whole,
             is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
         )
-        return state._replace(params=params, optimizer=optimizer, step=whole, tokens=whole)
+        places: tuple[Any, ...] = (params, optimizer, whole, whole)
+        return TrainState(*places)
 
     def put(self, batch: Batch) -> Batch:
         """The batch on the mesh, rows spread over it; each process gives its own rows."""
