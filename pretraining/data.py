@@ -1,0 +1,202 @@
+"""Batches of packed rows: sources mixed by their share of tokens, in an order that a small state resumes exactly.
+
+A state names places and holds no text: of each source the block that is open, the document in it, and the token in
+that document. Batches end with a full row, so nothing else is on its way when a state is taken.
+"""
+
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+import grain
+import numpy as np
+
+from nautile.errors import NautileError
+from nautile.pretraining.documents import Cursor, Reader, Share
+from nautile.pretraining.packing import Row, Tokens, tokenise
+from nautile.pretraining.recipe import DataRecipe, Source, Stage
+
+Batch = dict[str, np.ndarray]
+"""`ids` int32, `document` int32 (1, 2, 3, … in a row, 0 for padding at its end), `weight` float32, each (rows, L).
+
+`weight` is 1 where the token is a target, to be predicted from the one before it."""
+
+_ARRAYS = ("ids", "document", "weight")
+
+
+def batches(
+    recipe: DataRecipe, stage: Stage, process: int = 0, processes: int = 1, evaluate: bool = False, prefetch: int = 2
+) -> grain.DatasetIterator[Batch]:
+    """The batches of a stage, without end: `recipe.rows / processes` rows each, made `prefetch` batches ahead.
+
+    With `evaluate` they are those of the rows that `recipe.held_out` keeps from training.
+    `get_state()` after a batch is a JSON-able dict; `set_state()` of it, on another iterator over the same files,
+    goes on with the very next batch. Raises NautileError: no file, no document, rows that the processes cannot
+    share, a state of another recipe; and when reading, too many corrupt lines.
+    """
+    if not 0 <= process < processes:
+        raise NautileError(f"process {process} of {processes}: processes are counted from 0")
+    if recipe.rows % processes:
+        raise NautileError(f"a batch of {recipe.rows} rows can't be shared by {processes} processes")
+    if evaluate and not recipe.held_out:
+        raise NautileError("the recipe holds nothing out for evaluation: give it held_out=100, or so")
+    dataset = _Batches(recipe, stage, Share(process, processes, recipe.held_out, evaluate))
+    return iter(grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=prefetch))
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What was read of a source: whole passes, documents begun, tokens laid down, blank rows, and what is corrupt."""
+
+    epoch: int
+    documents: int
+    tokens: int
+    empty: int
+    corrupt: tuple[str, ...]
+
+
+def report(state: Mapping[str, Any]) -> dict[str, SourceReport]:
+    """What this process has read up to a state of `batches`, by source."""
+    return {
+        name: SourceReport(
+            of["cursor"][0], of["documents"], of["tokens"], of["empty"] + of["block_empty"], tuple(of["corrupt"])
+        )
+        for name, of in state["sources"].items()
+    }
+
+
+@dataclass
+class _Place:
+    """Where a source stands: its `block`-th block begins at `cursor`; `document` in it goes on at token `offset`.
+
+    `documents`, `tokens` and `empty` count what lies behind; `block_empty` belongs to the open block.
+    """
+
+    cursor: Cursor = field(default_factory=Cursor)
+    block: int = 0
+    document: int = 0
+    offset: int = 0
+    documents: int = 0
+    tokens: int = 0
+    empty: int = 0
+    block_empty: int = 0
+    corrupt: list[str] = field(default_factory=list)
+
+
+class _Stream:
+    """The tokenised documents of one source, shuffled within blocks."""
+
+    def __init__(self, source: Source, recipe: DataRecipe, share: Share) -> None:
+        self.source, self.recipe = source, recipe
+        self.seed = [recipe.seed, zlib.crc32(source.name.encode()), share.process]
+        self.reader = Reader(source, share)
+        self.at = _Place()
+        self._block: list[Tokens] = []
+
+    def fill(self, row: Row) -> None:
+        """Lay the open document, or what is left of it, into a row that is not full."""
+        if not self._block:
+            self._block = self._load()
+        before = row.used
+        rest = row.add(self._block[self.at.document], self.at.offset)
+        self.at.tokens += row.used - before
+        self.at.documents += self.at.offset == 0
+        self.at.offset = rest or 0
+        if rest is None:
+            self._advance()
+
+    def _advance(self) -> None:
+        self.at.document += 1
+        if self.at.document == len(self._block):
+            self.at.cursor = self.reader.cursor
+            self.at.block += 1
+            self.at.document = 0
+            self.at.empty += self.at.block_empty
+            self.at.block_empty = 0
+            self._block = []
+
+    def _load(self) -> list[Tokens]:
+        documents, self.at.block_empty = self.reader.read(self.recipe.block)
+        self.at.corrupt = list(self.reader.corrupt)
+        order = np.random.default_rng([*self.seed, self.at.block]).permutation(len(documents))
+        encode = partial(tokenise, vocabulary=self.recipe.vocabulary, loss=self.source.loss)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return list(pool.map(encode, [documents[place] for place in order]))
+
+    def get_state(self) -> dict[str, Any]:
+        return asdict(self.at) | {"cursor": list(self.at.cursor)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.at = _Place(**{**state, "cursor": Cursor(*state["cursor"]), "corrupt": list(state["corrupt"])})
+        self.reader.seek(self.at.cursor)
+        self.reader.corrupt = dict.fromkeys(self.at.corrupt)
+        self._block = []
+
+
+class _Batches(grain.IterDataset[Batch]):
+    """What `batches` prefetches from."""
+
+    def __init__(self, recipe: DataRecipe, stage: Stage, share: Share) -> None:
+        super().__init__()
+        self._of = recipe, stage, share
+
+    def __iter__(self) -> "_BatchIterator":
+        return _BatchIterator(*self._of)
+
+
+class _BatchIterator(grain.DatasetIterator[Batch]):
+    """Rows filled with documents of whichever source is furthest behind its share of the tokens.
+
+    So the rest of a long document need not stand in the very next row.
+    """
+
+    def __init__(self, recipe: DataRecipe, stage: Stage, share: Share) -> None:
+        super().__init__()
+        self._recipe, self._rows = recipe, recipe.rows // share.processes
+        self._streams = {source.name: _Stream(source, recipe, share) for source in stage.sources}
+        self._identity = _identity(recipe, share, self._streams.values())
+        self._batches = 0
+
+    def __next__(self) -> Batch:
+        rows = [self._row() for _ in range(self._rows)]
+        self._batches += 1
+        return {name: np.stack([getattr(row, name) for row in rows]) for name in _ARRAYS}
+
+    def _row(self) -> Row:
+        row = Row(self._recipe.length, self._recipe.vocabulary.pad_id)
+        while not row.full:
+            min(self._streams.values(), key=lambda stream: stream.at.tokens / stream.source.weight).fill(row)
+        return row
+
+    def get_state(self) -> dict[str, Any]:
+        streams = {name: stream.get_state() for name, stream in self._streams.items()}
+        return {"of": self._identity, "batches": self._batches, "sources": streams}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        theirs, ours = state["of"], self._identity
+        for what in ours | theirs:
+            if ours.get(what) != theirs.get(what):
+                raise NautileError(
+                    f"the data's state is of another run: its {what} is {theirs.get(what)!r}, here {ours.get(what)!r}; "
+                    "resume with the recipe, files and processes that it began with"
+                )
+        self._batches = state["batches"]
+        for name, stream in self._streams.items():
+            stream.set_state(state["sources"][name])
+
+
+def _identity(recipe: DataRecipe, share: Share, streams: Iterable[_Stream]) -> dict[str, Any]:
+    """What a state depends on: where it differs, the same places would hold other tokens."""
+    cut = {name: getattr(recipe, name) for name in ("length", "rows", "layout", "ranks", "seed", "block")}
+    return cut | asdict(share) | {f"source {stream.source.name}": _fingerprint(stream) for stream in streams}
+
+
+def _fingerprint(stream: _Stream) -> str:
+    """Of the settings of a source and of its files' names and sizes; the folder they lie in may change."""
+    settings = asdict(stream.source) | {"location": stream.source.hub_name, "max_corrupt": None}
+    files = [(path.name, path.stat().st_size) for path in stream.reader.files]
+    return f"{zlib.crc32(repr((settings, files)).encode()):08x}"
