@@ -144,4 +144,5 @@ class Nautile:
         """See `load`; also takes released weights in every variant."""
         return load(model, **options)
 
+
 register()
