@@ -1,11 +1,12 @@
 """`classify`: labels for the texts of a string, a list, a Series or a DataFrame, on the input's own index."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from rich.console import Console
 
 from nautile.errors import NautileError
@@ -47,7 +48,7 @@ def classify(
         NautileError: an unknown task, model or column.
     """
     values, index = _values(texts, column)
-    judge = _cached_judge(task, None if model is None else str(model))
+    judge = _cached_judge(str(task), None if model is None else str(model))
     shown = len(values) >= SHOW_PROGRESS_FROM and Console(stderr=True).is_terminal if progress is None else progress
     parts = []
     with Meter(visible=shown) as meter:
@@ -56,8 +57,8 @@ def classify(
             columns = judge(values[start : start + CHUNK_ROWS], lambda rows: meter.advance(rows, judged=True))
             parts.append(pd.DataFrame(columns))
     result = pd.concat(parts, ignore_index=True)
-    dtypes = dict.fromkeys(["confidence", *judge.labels], "float64")
-    return result.astype(dtypes).set_axis(index, axis=0)
+    kinds: dict[pa.DataType, Any] = {pa.float64(): "float64", pa.int64(): "int64", pa.string(): object}
+    return result.astype({name: kinds[kind] for name, kind in judge.columns.items()}).set_axis(index, axis=0)
 
 
 def _values(texts: Any, column: str | None) -> tuple[list[Any], pd.Index]:
@@ -67,10 +68,12 @@ def _values(texts: Any, column: str | None) -> tuple[list[Any], pd.Index]:
         raise NautileError(f"column={column!r} needs a DataFrame, not a {type(texts).__name__}")
     if isinstance(texts, pd.Series):
         return texts.tolist(), texts.index
-    if isinstance(texts, bytes) or not isinstance(texts, Iterable):
-        raise NautileError(
-            f"texts must be a string, an iterable of strings, a Series or a DataFrame, not {texts!r:.50}"
-        )
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        texts = texts.to_pylist()
+    flat = isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping | pa.Table)
+    if not flat or getattr(texts, "ndim", 1) != 1:
+        kind = type(texts).__name__
+        raise NautileError(f"texts must be a string, an iterable of strings, a Series or a DataFrame, not {kind}")
     values = [texts] if isinstance(texts, str) else list(texts)
     return values, pd.RangeIndex(len(values))
 
@@ -79,7 +82,7 @@ def _column(frame: pd.DataFrame, column: str | None) -> tuple[list[Any], pd.Inde
     names = ", ".join(map(str, frame.columns))
     if column is None:
         raise NautileError(f"say which column holds the texts, column=…; there are: {names}")
-    if column not in frame.columns:
+    if not isinstance(column, Hashable) or column not in frame.columns:
         raise NautileError(f"no column {column!r}; there are: {names}")
     values = frame[column]
     if isinstance(values, pd.DataFrame):

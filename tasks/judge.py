@@ -1,16 +1,17 @@
 """A model with a head, applied to any list of texts: every row keeps its place, none is cut without a word."""
 
-import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from nautile.engine.batching import batches, pad_right, windows
-from nautile.engine.memory import keep_pages
 from nautile.errors import NautileError
 from nautile.model.checkpoints import load, vocabulary_of
 from nautile.model.heads import NautileForSequenceClassification
@@ -19,6 +20,10 @@ WINDOW_TOKENS = 128
 BATCH_TOKENS = 4096
 RESERVED = {"label", "confidence", "windows", "note"}
 TASKS = {"sentiment": "nautile-mini"}
+
+
+# Anything but white space, controls and format characters such as the zero-width space and the byte order mark.
+VISIBLE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff]")
 
 
 class Reading(NamedTuple):
@@ -31,8 +36,13 @@ class Reading(NamedTuple):
 def read_cell(value: Any) -> Reading:
     """The text of a cell; None, NaN, empty text and what is not text are told apart."""
     if isinstance(value, str):
-        return Reading(value, "") if value.strip() else Reading(None, "empty text")
-    if value is None or (isinstance(value, float) and math.isnan(value)) or str(value) in ("<NA>", "NaT"):
+        return Reading(value, "") if VISIBLE.search(value) else Reading(None, "empty text")
+    if (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or (isinstance(value, float | np.floating) and value != value)
+    ):
         return Reading(None, "missing")
     return Reading(None, f"not text: {type(value).__name__}")
 
@@ -123,14 +133,13 @@ def load_judge(task: str = "sentiment", model: str | Path | None = None, threads
     Raises:
         NautileError: an unknown task or model, or a model without such a head.
     """
-    if task not in TASKS:
+    if not isinstance(task, str) or task not in TASKS:
         raise NautileError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
     if threads is not None:
         if threads < 1:
             raise NautileError(f"threads must be at least 1, not {threads}")
         torch.set_num_threads(threads)
-    keep_pages()
-    loaded = load(model or TASKS[task])
+    loaded = load(TASKS[task] if model is None else model)
     if not isinstance(loaded, NautileForSequenceClassification):
         raise NautileError(
             f"{model}: a {type(loaded).__name__} has no labels; give a sequence classification checkpoint"

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 import nautile
 from nautile.engine.batching import batches, windows
 from nautile.errors import NautileError
-from nautile.tasks.judge import load_judge
+from nautile.tasks.judge import VISIBLE, load_judge
 
 LABELS = ["negative", "neutral", "positive"]
 
@@ -37,13 +38,18 @@ def test_a_frame_needs_its_column() -> None:
     assert nautile.classify(frame, "text").index.tolist() == [10, 5]
     with pytest.raises(NautileError, match="there are: text, n"):
         nautile.classify(frame)
+    with pytest.raises(NautileError, match=r"no column \['text'\]"):
+        nautile.classify(frame, ["text"])  # type: ignore[arg-type]
     with pytest.raises(NautileError, match="no column 'txt'"):
         nautile.classify(frame, "txt")
     with pytest.raises(NautileError, match="2 columns are named 'text'"):
         nautile.classify(pd.concat([frame, frame], axis=1), "text")
 
 
-@pytest.mark.parametrize("texts", [3, None, b"bytes", 2.5])
+@pytest.mark.parametrize(
+    "texts",
+    [3, None, b"bytes", 2.5, {"review": ["good"]}, np.array("good"), np.array([["good"]]), pa.table({"a": ["x"]})],
+)
 def test_what_holds_no_texts_is_refused(texts: object) -> None:
     with pytest.raises(NautileError, match="texts must be"):
         nautile.classify(texts)  # type: ignore[arg-type]
@@ -57,10 +63,11 @@ def test_unknown_task_and_model_are_named() -> None:
 
 
 def test_rows_without_text_keep_their_place_and_say_why() -> None:
-    cells = ["good", "", None, float("nan"), "  \n", 7, pd.NA, pd.NaT, np.float64("nan"), "bad"]
+    cells = ["good", "", None, float("nan"), "  \n", 7, pd.NA, pd.NaT, np.float32("nan"), "\u200b\ufeff", "NaT"]
     result = nautile.classify(cells)
     assert result["note"].tolist() == [
-        "", "empty text", "missing", "missing", "empty text", "not text: int", "missing", "missing", "missing", ""
+        "", "empty text", "missing", "missing", "empty text", "not text: int",
+        "missing", "missing", "missing", "empty text", "",
     ]  # fmt: skip
     without = result["note"] != ""
     assert result.loc[without, ["label", "confidence", *LABELS]].isna().all().all()
@@ -73,6 +80,11 @@ def test_nothing_in_gives_an_empty_frame_with_all_columns(texts: object) -> None
     result = nautile.classify(texts)  # type: ignore[arg-type]
     assert list(result.columns) == ["label", "confidence", *LABELS, "windows", "note"]
     assert len(result) == 0
+    assert result.dtypes.tolist() == nautile.classify(["good", None]).dtypes.tolist()
+
+
+def test_an_arrow_array_is_a_list_of_texts() -> None:
+    assert nautile.classify(pa.chunked_array([["good"], [None]]))["note"].tolist() == ["", "missing"]
 
 
 def test_a_long_text_is_read_to_its_end_in_windows() -> None:
@@ -122,6 +134,6 @@ def test_any_list_comes_back_row_for_row(cells: list) -> None:
     result = nautile.classify(cells)
     assert len(result) == len(cells)
     for cell, label, note in zip(cells, result["label"], result["note"], strict=True):
-        judged = isinstance(cell, str) and bool(cell.strip())
+        judged = isinstance(cell, str) and VISIBLE.search(cell) is not None
         assert (label in LABELS) == judged
         assert (note == "") == judged

@@ -31,7 +31,7 @@ from nautile.pretraining.step import Batch, Trainer
 kind, data, fsdp, accumulate, tiny = json.loads(sys.argv[1])
 build = lambda: NautileLM(Architecture(**tiny), nnx.Rngs(0))
 graph = nnx.split(nnx.eval_shape(build), nnx.Param)[0]
-config = OptimizerConfig(kind=kind, steps=30, warmup_steps=2, learning_rate=1e-2)
+config = OptimizerConfig(kind=kind, steps=30, warmup_steps=2, learning_rate=1e-3)
 mesh = device_mesh(data, fsdp, jax.devices()[: data * fsdp])
 trainer = Trainer(graph, config.build(), mesh, accumulate=accumulate, z_loss=1e-4)
 state, step = trainer.init(build), jax.jit(trainer.step, donate_argnums=0)

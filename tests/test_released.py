@@ -146,6 +146,11 @@ def test_the_command_converts_and_answers_a_mistake_in_one_line(
         (lambda t: t.pop("blocks.1.attn.W_readout"), "missing blocks.1.attn.W_readout"),
         (lambda t: t.update({"blocks.0.attn.q_norm.weight": torch.ones(3)}), "unexpected blocks.0.attn.q_norm.weight"),
         (lambda t: t.update({"blocks.2.ff_out.bias": torch.ones(31)}), r"blocks.2.ff_out.bias has shape \(31,\)"),
+        (lambda t: t["blocks.2.norm1.scale"].fill_(float("nan")), "blocks.2.norm1.scale holds"),
+        (
+            lambda t: t.update({"blocks.2.ff_out.bias": torch.ones(32, dtype=torch.int8)}),
+            "ff_out.bias holds torch.int8",
+        ),
         (lambda t: t.update({"lm_head.weight": t["embedding.weight"] + 1}), "lm_head.weight differs"),
     ],
 )
@@ -170,7 +175,34 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
             from_released(path)
 
 
-def test_an_unsupported_configuration_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "released.pt", CONFIG | {"qk_norm": False}, released_tensors(CONFIG))
-    with pytest.raises(NautileError, match="qk_norm=False"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"qk_norm": False}, "qk_norm=False"),
+        ({"num_heads": "x"}, "num_heads must be a whole number"),
+        ({"num_layers": 2.5}, "num_layers must be a whole number"),
+        ({"vocab_size": -1}, "vocab_size must be a whole number"),
+        ({"expand_factor": "2"}, "expand must be a number"),
+        ({"seqcond_ratio": None}, "seqcond_ratio must be a whole number"),
+    ],
+)
+def test_an_unsupported_configuration_is_refused(tmp_path: Path, change: dict, message: str) -> None:
+    path = write(tmp_path / "released.pt", CONFIG | change, released_tensors(CONFIG))
+    with pytest.raises(NautileError, match=message):
         from_released(path)
+
+
+@pytest.mark.parametrize("config", ["{bad", "[]", "3", "\ufeff"])
+def test_a_damaged_config_file_is_named(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config, encoding="utf-16")
+    for action in (lambda: load(tmp_path), lambda: convert(tmp_path, tmp_path / "out")):
+        with pytest.raises(NautileError, match=r"config\.json"):
+            action()
+
+
+def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(NautileError, match="a model of type 'bert'"):
+        load(tmp_path)
+    with pytest.raises(NautileError, match="not in the released layout; give the released file"):
+        convert(tmp_path, tmp_path / "out")

@@ -53,6 +53,14 @@ class Architecture:
 
     def check(self) -> None:
         """Raise NautileError when the numbers contradict one another."""
+        for field in fields(Architecture):
+            value, least = getattr(self, field.name), 0 if field.name == "anchor_heads" else 1
+            if field.type is int and (type(value) is not int or value < least):
+                raise NautileError(
+                    f"model configuration: {field.name} must be a whole number from {least}, not {value!r}"
+                )
+            if field.type is float and (type(value) not in (int, float) or not value > 0):
+                raise NautileError(f"model configuration: {field.name} must be a number above 0, not {value!r}")
         rules = [
             (self.decay in ("relative", "boundary"), f"decay must be 'relative' or 'boundary', not {self.decay!r}"),
             (not self.clip_weights or self.decay == "boundary", "clip_weights needs decay='boundary'"),

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -28,7 +28,7 @@ from nautile.model.heads import (
     NautileForTokenClassification,
 )
 from nautile.model.model import NautileModel
-from nautile.model.released import from_released, is_released
+from nautile.model.released import from_released, is_released, read_config
 from nautile.model.tokenizer import NautileTokenizer
 from nautile.model.vocabulary import Vocabulary
 
@@ -68,13 +68,20 @@ def locate(model: str | Path) -> str:
     )
 
 
-def load(model: str | Path = "nautile-mini", dtype: torch.dtype = torch.float32, **options: Any) -> PreTrainedModel:
+def load(
+    model: str | Path = "nautile-mini",
+    dtype: torch.dtype = torch.float32,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+) -> PreTrainedModel:
     """The model itself, with the head it was saved with, in evaluation mode.
 
     Args:
         model: "nautile-mini", a folder written by `save_pretrained`, the released weights, or a hub id.
         dtype: of the parameters.
-        options: passed to transformers' `from_pretrained` (`revision`, `token`, …).
+        revision: branch, tag or commit of a hub repository.
+        token: for a private hub repository.
 
     Raises:
         NautileError: an unknown model, a damaged file, or tensors that do not fit, each one named.
@@ -82,8 +89,12 @@ def load(model: str | Path = "nautile-mini", dtype: torch.dtype = torch.float32,
     place = locate(model)
     if Path(place).exists() and is_released(Path(place)):
         return from_released(Path(place)).to(dtype)
+    if (own := Path(place) / "config.json").is_file() and (kind := read_config(own).get("model_type")) != "nautile":
+        raise NautileError(f"{place}: holds a model of type {kind!r}, not a Nautile checkpoint")
+    options = {"revision": revision or "main", "token": token}
     try:
-        config = NautileConfig.from_pretrained(place, **options)
+        with _quiet():
+            config = NautileConfig.from_pretrained(place, **options)
         head = HEADS.get((config.architectures or ["NautileForCausalLM"])[0])
         if head is None:
             raise NautileError(f"{place}: architecture {config.architectures} is not one of {', '.join(HEADS)}")
@@ -100,12 +111,14 @@ def load(model: str | Path = "nautile-mini", dtype: torch.dtype = torch.float32,
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar for the few tensors of a checkpoint."""
-    shown = logging.is_progress_bar_enabled()
+    """Without transformers' bar for the few tensors of a checkpoint, and without the hub's report of each try."""
+    shown, verbosity = logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
     logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
     try:
         yield
     finally:
+        hub_logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 
@@ -120,7 +133,9 @@ def vocabulary_of(config: NautileConfig) -> Vocabulary:
 def convert(source: Path, output: Path) -> NautileForCausalLM:
     """Write the released weights as a checkpoint folder of ours, with its tokenizer."""
     if not is_released(source) and source.exists():
-        raise NautileError(f"{source}: not in the released layout; a folder of ours needs no conversion")
+        ours = (own := source / "config.json").is_file() and read_config(own).get("model_type") == "nautile"
+        hint = "it is a checkpoint of ours and needs no conversion" if ours else "give the released file or its folder"
+        raise NautileError(f"{source}: not in the released layout; {hint}")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise NautileError(f"{output}: exists already; give a new or empty folder")
     model = from_released(source)
@@ -140,9 +155,15 @@ class Nautile:
     """The language model from any checkpoint: `Nautile.from_pretrained("released.pt")`."""
 
     @staticmethod
-    def from_pretrained(model: str | Path, **options: Any) -> PreTrainedModel:
+    def from_pretrained(
+        model: str | Path,
+        dtype: torch.dtype = torch.float32,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> PreTrainedModel:
         """See `load`; also takes released weights in every variant."""
-        return load(model, **options)
+        return load(model, dtype, revision=revision, token=token)
 
 
 register()

@@ -84,15 +84,28 @@ def read_released(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]
     tensors = content.get("state_dict", content)
     beside = file.parent / "config.json"
     if config is None and beside.is_file():
-        config = json.loads(beside.read_text(encoding="utf-8"))
+        config = read_config(beside)
+    if not isinstance(tensors, Mapping):
+        raise NautileError(f"{file}: its state_dict is a {type(tensors).__name__}, not named tensors")
     named = {
-        name.removeprefix("model."): tensor
+        str(name).removeprefix("model."): tensor
         for name, tensor in tensors.items()
-        if isinstance(tensor, Tensor) and not CACHE.search(name)
+        if isinstance(tensor, Tensor) and not CACHE.search(str(name))
     }
     if not named:
         raise NautileError(f"{file}: holds no tensors; expected {{'config', 'state_dict'}} or the bare tensors")
     return config, named
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The object in a config.json; raises NautileError for anything else."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise NautileError(f"{file}: not a readable JSON file ({error})") from None
+    if not isinstance(config, dict):
+        raise NautileError(f"{file}: holds a JSON {type(config).__name__}, not an object")
+    return config
 
 
 def _weights_file(path: Path) -> Path:
@@ -132,9 +145,11 @@ def released_config(config: Mapping[str, Any] | None) -> NautileConfig:
     missing = [name for name in ("d_model", "num_layers", "vocab_size") if name not in config]
     if missing:
         raise NautileError(f"released configuration: {', '.join(missing)} missing")
+    if not isinstance(ratio := config.get("seqcond_ratio", 2), int):
+        raise NautileError(f"released configuration: seqcond_ratio must be a whole number, not {ratio!r}")
     known = {ours: config[theirs] for theirs, ours in CONFIG_NAMES.items() if config.get(theirs) is not None}
     known.setdefault("num_kv_heads", known.get("num_heads", 16))
-    return NautileConfig.preset("nautile-370m", **known, attention_every=config.get("seqcond_ratio", 2) + 1)
+    return NautileConfig.preset("nautile-370m", **known, attention_every=ratio + 1)
 
 
 def from_released(path: Path) -> NautileForCausalLM:
@@ -156,6 +171,8 @@ def from_released(path: Path) -> NautileForCausalLM:
             problems.append(f"missing {name}")
         elif not _fits(tensor, shapes[our_name]):
             problems.append(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(shapes[our_name])}")
+        elif not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            problems.append(f"{name} holds {tensor.dtype} values that are not finite floating-point numbers")
         else:
             ours[our_name] = tensor.reshape(shapes[our_name]).float()
     problems += [f"unexpected {name}" for name in theirs]
@@ -186,4 +203,4 @@ def is_released(path: Path) -> bool:
     if path.is_file():
         return path.suffix in (".pt", ".bin", ".pth", ".safetensors")
     config = path / "config.json"
-    return config.is_file() and "seqcond_heads" in json.loads(config.read_text(encoding="utf-8"))
+    return config.is_file() and "seqcond_heads" in read_config(config)
