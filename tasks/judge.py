@@ -17,7 +17,7 @@ from nautile.model.checkpoints import load, vocabulary_of
 from nautile.model.heads import NautileForSequenceClassification
 
 WINDOW_TOKENS = 128
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 1024  # small enough for the cache, and for the heap to stay whole over millions of rows
 RESERVED = {"label", "confidence", "windows", "note"}
 TASKS = {"sentiment": "nautile-mini"}
 
