@@ -1,6 +1,7 @@
 """The importer, on random weights written here in the layout of the released checkpoint."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 import nautile
 from nautile.cli import main
 from nautile.errors import NautileError
-from nautile.model.checkpoints import convert, load
+from nautile.model.checkpoints import convert, load, locate
 from nautile.model.released import from_released
 
 CONFIG = {
@@ -206,3 +207,12 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(NautileError, match="not in the released layout; give the released file"):
         convert(tmp_path, tmp_path / "out")
+
+
+def test_a_tensor_of_ours_with_a_wrong_shape_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "ours"
+    shutil.copytree(locate("nautile-mini"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"d_ff": 600}))
+    with pytest.raises(NautileError, match=r"mismatched.*feed_forward\.ff_in\.weight"):
+        load(folder)

@@ -10,7 +10,8 @@ KEEP_BYTES = 1 << 30
 def keep_pages() -> bool:
     """Raise glibc's mmap and trim thresholds to 1 GiB for this process; returns whether that was possible.
 
-    Without it, each large intermediate is mapped and unmapped, and page faults take up to half of the processor.
+    Without it, each large intermediate is mapped and unmapped, and page faults take up to half of the processor. For
+    training only: over many batches of many shapes the heap grows, which a job over a large file must not.
     """
     if not sys.platform.startswith("linux"):
         return False

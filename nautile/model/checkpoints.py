@@ -99,7 +99,9 @@ def load(
         if head is None:
             raise NautileError(f"{place}: architecture {config.architectures} is not one of {', '.join(HEADS)}")
         with _quiet():
-            loaded, info = head.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True, **options)
+            loaded, info = head.from_pretrained(
+                place, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
     except (SafetensorError, HfHubHTTPError, HFValidationError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise NautileError(f"{place}: cannot be loaded ({reason})") from None
