@@ -8,6 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from nautile.engine.memory import give_back_pages
 from nautile.errors import NautileError
 from nautile.tasks.files.chunks import CHUNK_CHARACTERS, CHUNK_ROWS, Chunk
 from nautile.tasks.files.readers import Rows, Source
@@ -118,6 +119,7 @@ class Job:
         columns = {name: found[name] for name in self.judge.columns}
         assert all(len(values) == len(chunk) for values in columns.values()), "the judge lost or added a row"
         tally = tally_of(columns["label"], columns["windows"], columns["note"], chunk.broken)
+        give_back_pages()
         return {self.prefix + name: values for name, values in columns.items()}, tally
 
 
