@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -12,8 +14,10 @@ from typer import Argument, Option
 
 from nautile import __version__
 from nautile.errors import NautileError
+from nautile.pretraining.command_line import app as pretrain_app
 
 if TYPE_CHECKING:
+    from nautile.model.heads import NautileForCausalLM
     from nautile.tasks.classify import Judge
 
 app = typer.Typer(
@@ -22,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.add_typer(pretrain_app, name="pretrain")
 # The base of typer's usage errors, which has no public name.
 _USAGE_ERROR = cast(type[typer.BadParameter], typer.BadParameter.mro()[1])
 
@@ -103,19 +108,44 @@ def classify(
         request.run(load, judge_identity(task, model, threads))
 
 
+class Framework(StrEnum):
+    """What `nautile convert` can write."""
+
+    pytorch = "pytorch"
+    jax = "jax"
+
+
 @app.command()
 def convert(
-    source: Annotated[Path, Argument(metavar="SOURCE", help="Released .pt, .bin or .safetensors file, or its folder.")],
+    source: Annotated[str, Argument(metavar="SOURCE", help="Released weights, or a checkpoint of either framework.")],
     output: Annotated[Path, Argument(metavar="FOLDER", help="Folder to write; it must not exist or be empty.")],
+    to: Annotated[Framework | None, Option(help="What to write (default: pytorch, which transformers loads).")] = None,
 ) -> None:
-    """Turn the released Nautile weights into a checkpoint folder that transformers loads.
+    """Turn the released weights into a checkpoint folder, or a checkpoint folder into the other framework's.
 
     Every tensor is checked: what is missing, unexpected or of a wrong shape is named. Pickled objects are refused.
     """
-    from nautile.model.checkpoints import convert as convert_released
-
-    model = convert_released(source, output)
+    with _stoppable(""):
+        model = _conversion(source, to)(output)
     typer.echo(f"{output}: {model.num_parameters():,} parameters, {model.config.num_layers} layers", err=True)
+
+
+def _conversion(source: str, to: Framework | None) -> "Callable[[Path], NautileForCausalLM]":
+    from nautile.model.checkpoints import convert as convert_released
+    from nautile.model.released import read_config
+
+    config = Path(source) / "config.json"
+    kind = read_config(config).get("model_type") if config.is_file() else None
+    if kind == "nautile" and to is not Framework.jax:
+        raise NautileError(f"{source}: a PyTorch checkpoint already; give --to jax to convert it")
+    if kind != "nautile-jax" and to is not Framework.jax:
+        return partial(convert_released, Path(source))
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # no accelerator is needed, one in use would be in the way
+    try:
+        from nautile.pretraining.convert import convert_to_jax, convert_to_torch
+    except ModuleNotFoundError:
+        raise NautileError(f'{source}: converting it needs JAX: pip install "nautile[pretraining]"') from None
+    return partial(convert_to_jax, source) if to is Framework.jax else partial(convert_to_torch, Path(source))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from nautile.errors import NautileError
 from nautile.model.vocabulary import Layout, Vocabulary
@@ -26,12 +26,14 @@ class Source:
     `location` is a path, a glob (``**`` too), or ``hub:owner/dataset``, of which `subset` and `split` are read.
     `weight` is the share of a stage's tokens, relative to the other sources' weights.
     `format` "text" reads the column `text`; "chat" reads `query`, `answer` and, where a row has it, `reasoning`.
+    `drop` is taken off the end of every text, such as a marker that is spelled out there.
     `loss` "answer" leaves the prompt of a chat out of the loss.
     `max_corrupt` is how many unreadable lines and files are passed over before the run ends.
 
     Raises NautileError for a value that cannot be meant.
     """
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     name: str
     location: str
     weight: float = 1.0
@@ -41,6 +43,7 @@ class Source:
     query: str = "query"
     reasoning: str = "reasoning"
     answer: str = "answer"
+    drop: str = ""
     subset: str | None = None
     split: str = "train"
     max_corrupt: int = 100
@@ -104,6 +107,7 @@ def file_kind(path: Path) -> tuple[Literal["lines", "parquet"], str]:
 class Stage:
     """Some sources mixed by their weights until `tokens` tokens were read; raises NautileError."""
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     name: str
     sources: tuple[Source, ...]
     tokens: int
@@ -123,7 +127,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class DataRecipe:
+class Curriculum:
     """A curriculum, and how it is cut: batches of `rows` rows (over all processes) of `length` tokens.
 
     Documents are shuffled within blocks of `block`, in an order that follows from `seed`; a state holds no text, so
@@ -131,6 +135,7 @@ class DataRecipe:
     kept for evaluation. Raises NautileError for a value that cannot be meant.
     """
 
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     stages: tuple[Stage, ...]
     length: int = 1024
     rows: int = 64

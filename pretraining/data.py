@@ -16,9 +16,9 @@ import grain
 import numpy as np
 
 from nautile.errors import NautileError
+from nautile.pretraining.curriculum import Curriculum, Source, Stage
 from nautile.pretraining.documents import Cursor, Reader, Share
 from nautile.pretraining.packing import Row, Tokens, tokenise
-from nautile.pretraining.recipe import DataRecipe, Source, Stage
 
 Batch = dict[str, np.ndarray]
 """`ids` int32, `document` int32 (1, 2, 3, … in a row, 0 for padding at its end), `weight` float32, each (rows, L).
@@ -29,22 +29,27 @@ _ARRAYS = ("ids", "document", "weight")
 
 
 def batches(
-    recipe: DataRecipe, stage: Stage, process: int = 0, processes: int = 1, evaluate: bool = False, prefetch: int = 2
+    curriculum: Curriculum,
+    stage: Stage,
+    process: int = 0,
+    processes: int = 1,
+    evaluate: bool = False,
+    prefetch: int = 2,
 ) -> grain.DatasetIterator[Batch]:
-    """The batches of a stage, without end: `recipe.rows / processes` rows each, made `prefetch` batches ahead.
+    """The batches of a stage, without end: `curriculum.rows / processes` rows each, made `prefetch` batches ahead.
 
-    With `evaluate` they are those of the rows that `recipe.held_out` keeps from training.
+    With `evaluate` they are those of the rows that `curriculum.held_out` keeps from training.
     `get_state()` after a batch is a JSON-able dict; `set_state()` of it, on another iterator over the same files,
     goes on with the very next batch. Raises NautileError: no file, no document, rows that the processes cannot
     share, a state of another recipe; and when reading, too many corrupt lines.
     """
     if not 0 <= process < processes:
         raise NautileError(f"process {process} of {processes}: processes are counted from 0")
-    if recipe.rows % processes:
-        raise NautileError(f"a batch of {recipe.rows} rows can't be shared by {processes} processes")
-    if evaluate and not recipe.held_out:
+    if curriculum.rows % processes:
+        raise NautileError(f"a batch of {curriculum.rows} rows can't be shared by {processes} processes")
+    if evaluate and not curriculum.held_out:
         raise NautileError("the recipe holds nothing out for evaluation: give it held_out=100, or so")
-    dataset = _Batches(recipe, stage, Share(process, processes, recipe.held_out, evaluate))
+    dataset = _Batches(curriculum, stage, Share(process, processes, curriculum.held_out, evaluate))
     return iter(grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=prefetch))
 
 
@@ -90,9 +95,9 @@ class _Place:
 class _Stream:
     """The tokenised documents of one source, shuffled within blocks."""
 
-    def __init__(self, source: Source, recipe: DataRecipe, share: Share) -> None:
-        self.source, self.recipe = source, recipe
-        self.seed = [recipe.seed, zlib.crc32(source.name.encode()), share.process]
+    def __init__(self, source: Source, curriculum: Curriculum, share: Share) -> None:
+        self.source, self.curriculum = source, curriculum
+        self.seed = [curriculum.seed, zlib.crc32(source.name.encode()), share.process]
         self.reader = Reader(source, share)
         self.at = _Place()
         self._block: list[Tokens] = []
@@ -120,10 +125,10 @@ class _Stream:
             self._block = []
 
     def _load(self) -> list[Tokens]:
-        documents, self.at.block_empty = self.reader.read(self.recipe.block)
+        documents, self.at.block_empty = self.reader.read(self.curriculum.block)
         self.at.corrupt = list(self.reader.corrupt)
         order = np.random.default_rng([*self.seed, self.at.block]).permutation(len(documents))
-        encode = partial(tokenise, vocabulary=self.recipe.vocabulary, loss=self.source.loss)
+        encode = partial(tokenise, vocabulary=self.curriculum.vocabulary, loss=self.source.loss)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             return list(pool.map(encode, [documents[place] for place in order]))
 
@@ -140,9 +145,9 @@ class _Stream:
 class _Batches(grain.IterDataset[Batch]):
     """What `batches` prefetches from."""
 
-    def __init__(self, recipe: DataRecipe, stage: Stage, share: Share) -> None:
+    def __init__(self, curriculum: Curriculum, stage: Stage, share: Share) -> None:
         super().__init__()
-        self._of = recipe, stage, share
+        self._of = curriculum, stage, share
 
     def __iter__(self) -> "_BatchIterator":
         return _BatchIterator(*self._of)
@@ -154,11 +159,11 @@ class _BatchIterator(grain.DatasetIterator[Batch]):
     So the rest of a long document need not stand in the very next row.
     """
 
-    def __init__(self, recipe: DataRecipe, stage: Stage, share: Share) -> None:
+    def __init__(self, curriculum: Curriculum, stage: Stage, share: Share) -> None:
         super().__init__()
-        self._recipe, self._rows = recipe, recipe.rows // share.processes
-        self._streams = {source.name: _Stream(source, recipe, share) for source in stage.sources}
-        self._identity = _identity(recipe, share, self._streams.values())
+        self._curriculum, self._rows = curriculum, curriculum.rows // share.processes
+        self._streams = {source.name: _Stream(source, curriculum, share) for source in stage.sources}
+        self._identity = _identity(curriculum, share, self._streams.values())
         self._batches = 0
 
     def __next__(self) -> Batch:
@@ -167,7 +172,7 @@ class _BatchIterator(grain.DatasetIterator[Batch]):
         return {name: np.stack([getattr(row, name) for row in rows]) for name in _ARRAYS}
 
     def _row(self) -> Row:
-        row = Row(self._recipe.length, self._recipe.vocabulary.pad_id)
+        row = Row(self._curriculum.length, self._curriculum.vocabulary.pad_id)
         while not row.full:
             min(self._streams.values(), key=lambda stream: stream.at.tokens / stream.source.weight).fill(row)
         return row
@@ -189,9 +194,9 @@ class _BatchIterator(grain.DatasetIterator[Batch]):
             stream.set_state(state["sources"][name])
 
 
-def _identity(recipe: DataRecipe, share: Share, streams: Iterable[_Stream]) -> dict[str, Any]:
+def _identity(curriculum: Curriculum, share: Share, streams: Iterable[_Stream]) -> dict[str, Any]:
     """What a state depends on: where it differs, the same places would hold other tokens."""
-    cut = {name: getattr(recipe, name) for name in ("length", "rows", "layout", "ranks", "seed", "block")}
+    cut = {name: getattr(curriculum, name) for name in ("length", "rows", "layout", "ranks", "seed", "block")}
     return cut | asdict(share) | {f"source {stream.source.name}": _fingerprint(stream) for stream in streams}
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nautile.errors import NautileError
-from nautile.pretraining.recipe import Source, file_kind
+from nautile.pretraining.curriculum import Source, file_kind
 
 _BROKEN_FILE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 _BROKEN_ROW = (ValueError, RecursionError)
@@ -154,20 +154,21 @@ def _document(row: object, source: Source) -> Document:
     if not isinstance(row, dict):
         raise ValueError("the row is no JSON object")
     if source.format == "text":
-        text = _cell(row, source.text)
+        text = _cell(row, source.text, source.drop)
         return Document(text if text.strip() else "")
-    query, answer = _cell(row, source.query), _cell(row, source.answer)
-    reasoning = None if row.get(source.reasoning) is None else _cell(row, source.reasoning)
+    drop = source.drop
+    query, answer = _cell(row, source.query, drop), _cell(row, source.answer, drop)
+    reasoning = None if row.get(source.reasoning) is None else _cell(row, source.reasoning, drop)
     return Document(query if query.strip() and answer.strip() else "", reasoning, answer)
 
 
-def _cell(row: dict[str, object], column: str) -> str:
+def _cell(row: dict[str, object], column: str, drop: str) -> str:
     cell = row.get(column)
     if not isinstance(cell, str):
         raise ValueError(
             f"the column {column!r} " + ("is missing" if column not in row else f"is {cell!r:.50}, no text")
         )
-    return cell
+    return cell.removesuffix(drop)
 
 
 def _parts(source: Source, files: list[Path]) -> Iterable[tuple[str, Callable[[int], Iterator[Row]]]]:

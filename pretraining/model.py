@@ -5,7 +5,8 @@ Parameters are float32; activations are computed in `dtype`, sums, norms and sof
 its logical axes (metadata `axes`), which `sharding.py` maps to the mesh.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,14 @@ from nautile.pretraining import spectral
 QK_EPS = 1e-6
 GATED_NORM_EPS = 1e-6
 EMBEDDING_STD = 0.02
+
+Remat = Literal["none", "dots", "blocks"]
+"""What the backward pass computes again: nothing; all but matrix products; whole blocks."""
+
+_KEPT = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "blocks": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Layout(NamedTuple):
@@ -253,7 +262,7 @@ class AttentionBlock(nnx.Module):
 class NautileLM(nnx.Module):
     """Next-token logits; input and output embedding are one."""
 
-    def __init__(self, a: Architecture, rngs: nnx.Rngs, dtype: Any = jnp.float32, remat: bool = False) -> None:
+    def __init__(self, a: Architecture, rngs: nnx.Rngs, dtype: Any = jnp.float32, remat: Remat = "none") -> None:
         self.architecture, self.dtype, self.remat = a, dtype, remat
         self.embed = nnx.Param(jax.random.normal(rngs.params(), (a.vocab_size, a.d_model)) * EMBEDDING_STD,
                                axes=("vocab", "embed"))  # fmt: skip
@@ -261,14 +270,24 @@ class NautileLM(nnx.Module):
         self.blocks = nnx.List([kinds[kind](a, dtype, rngs) for kind in a.layer_kinds])
         self.norm = nnx.data(RMSNorm(a.d_model, a.norm_eps) if a.final_norm else None)
 
-    def __call__(self, ids_BL: Array, document_BL: Array | None = None) -> Array:
-        """Logits (B,L,V), float32. Without `document_BL` every row is one document."""
+    def __call__(
+        self,
+        ids_BL: Array,
+        document_BL: Array | None = None,
+        place: Callable[[Array], Array] = lambda x_BLD: x_BLD,
+    ) -> Array:
+        """Logits (B,L,V), float32. Without `document_BL` every row is one document.
+
+        `place` says between the layers where on a mesh the activations live.
+        """
         layout = lay_out(jnp.ones_like(ids_BL) if document_BL is None else document_BL)
         table = self.embed[...].astype(self.dtype)
-        x_BLD = table[ids_BL]
+        x_BLD = place(table[ids_BL])
         for block in self.blocks:
-            run = nnx.remat(type(block).__call__) if self.remat else type(block).__call__
-            x_BLD = run(block, x_BLD, layout)
+            run = type(block).__call__
+            if self.remat != "none":
+                run = nnx.remat(run, policy=_KEPT[self.remat])
+            x_BLD = place(run(block, x_BLD, layout))
         if self.norm is not None:
             x_BLD = self.norm(x_BLD)
         return jnp.einsum("bld,vd->blv", x_BLD, table, preferred_element_type=jnp.float32)

@@ -1,7 +1,7 @@
 """The optimiser of a recipe: clipping, AdamW or Muon, warm-up and cosine."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import optax
@@ -9,14 +9,20 @@ from flax import nnx
 
 from nautile.errors import NautileError
 
+MUON_RMS = 0.2
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Steps are optimiser steps, after accumulation. The rate warms up linearly, then falls by a cosine to `floor`."""
+    """Steps are optimiser steps, after accumulation. The rate warms up linearly, then falls by a cosine to `floor`.
 
+    `floor` is a share of `learning_rate`, which is AdamW's; Muon's updates are scaled to AdamW's size (RMS 0.2), so
+    that the same rate serves both.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     kind: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
-    steps: int = 1000
     warmup_steps: int = 100
     floor: float = 0.1
     beta1: float = 0.9
@@ -27,19 +33,26 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("adamw", "muon"):
             raise NautileError(f"optimizer kind must be 'adamw' or 'muon', not {self.kind!r}")
-        if not 0 <= self.warmup_steps < self.steps:
-            raise NautileError(f"warmup_steps={self.warmup_steps} must be below steps={self.steps}")
 
-    def schedule(self) -> optax.Schedule:
-        """The learning rate of each step."""
+    def check(self, steps: int) -> None:
+        """Raise NautileError when a run of so many steps would end before it is warm."""
+        if not 0 <= self.warmup_steps < steps:
+            raise NautileError(
+                f"optimizer.warmup_steps is {self.warmup_steps}, it must be below the run's {steps} steps"
+            )
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        """The learning rate of each step of a run."""
+        self.check(steps)
         peak = self.learning_rate
-        return optax.warmup_cosine_decay_schedule(0.0, peak, self.warmup_steps, self.steps, peak * self.floor)
+        return optax.warmup_cosine_decay_schedule(0.0, peak, self.warmup_steps, steps, peak * self.floor)
 
-    def build(self) -> optax.GradientTransformation:
+    def build(self, steps: int) -> optax.GradientTransformation:
         """The optax transformation; Muon takes the matrices of the blocks, AdamW everything else."""
-        adamw = optax.adamw(self.schedule(), self.beta1, self.beta2, weight_decay=self.weight_decay, mask=decayed)
+        rate = self.schedule(steps)
+        adamw = optax.adamw(rate, self.beta1, self.beta2, weight_decay=self.weight_decay, mask=decayed)
         if self.kind == "muon":
-            muon = optax.contrib.muon(self.schedule(), weight_decay=self.weight_decay, adam_weight_decay=0.0)
+            muon = optax.contrib.muon(rate, weight_decay=self.weight_decay, consistent_rms=MUON_RMS)
             chosen = optax.multi_transform({"muon": muon, "adamw": adamw}, _muon_labels)
             return optax.chain(optax.clip_by_global_norm(self.clip_norm), chosen)
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), adamw)

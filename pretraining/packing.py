@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from nautile.model.vocabulary import Vocabulary
+from nautile.pretraining.curriculum import Loss
 from nautile.pretraining.documents import Document
-from nautile.pretraining.recipe import Loss
 
 
 class Tokens(NamedTuple):

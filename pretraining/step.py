@@ -24,21 +24,23 @@ class Batch(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that a step changes; `step` counts optimiser steps, `tokens` real tokens seen."""
+    """All that a step changes; the optimiser counts the steps."""
 
     params: nnx.State
     optimizer: Any
-    step: Array
-    tokens: Array
 
 
-def token_losses(logits_BLV: Array, batch: Batch, z_loss: float) -> Array:
+def token_losses(logits_BLV: Array, batch: Batch, z_loss: float = 0.0) -> Array:
     """Sum over the batch of next-token cross entropy in nats, plus `z_loss` times log²Z, where `weight` is set."""
-    targets, weight = batch.ids[:, 1:], batch.weight[:, 1:]
-    logits = logits_BLV[:, :-1]
-    log_z = jax.nn.logsumexp(logits, axis=-1)
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    targets, weight = _next(batch.ids), _next(batch.weight)
+    log_z = jax.nn.logsumexp(logits_BLV, axis=-1)
+    chosen = jnp.take_along_axis(logits_BLV, targets[..., None], axis=-1)[..., 0]
     return jnp.sum((log_z - chosen + z_loss * log_z**2) * weight)
+
+
+def _next(x_BL: Array) -> Array:
+    """What stands one place further on, 0 at the end: shifting this, not the logits, saves copies of the largest."""
+    return jnp.pad(x_BL[:, 1:], [(0, 0), (0, 1)])
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,24 @@ class Trainer:
     accumulate: int = 1
     z_loss: float = 0.0
 
+    def fresh(self, build: Callable[[], NautileLM]) -> TrainState:
+        """The state before the first step."""
+        params = nnx.state(build(), nnx.Param)
+        return TrainState(params, self.optimizer.init(params))
+
     def init(self, build: Callable[[], NautileLM]) -> TrainState:
-        """A fresh state, each parameter made where it lives."""
+        """The fresh state, each parameter made where it lives."""
+        shapes = jax.eval_shape(lambda: self.fresh(build))
+        return jax.jit(lambda: self.fresh(build), out_shardings=self.shardings(shapes))()
 
-        def make() -> TrainState:
-            params = nnx.state(build(), nnx.Param)
-            return TrainState(params, self.optimizer.init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32))
-
-        return jax.jit(make, out_shardings=self.shardings(jax.eval_shape(make)))()
+    def abstract(self, build: Callable[[], NautileLM]) -> TrainState:
+        """The fresh state's shapes, types and places, without its memory."""
+        shapes = jax.eval_shape(lambda: self.fresh(build))
+        return jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            shapes,
+            self.shardings(shapes),
+        )
 
     def shardings(self, state: TrainState) -> Any:
         """A `TrainState` of shardings: where each leaf of a state lives; moments live with their parameters."""
@@ -73,8 +85,7 @@ class Trainer:
             transform_non_params=lambda _: whole,
             is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
         )
-        places: tuple[Any, ...] = (params, optimizer, whole, whole)
-        return TrainState(*places)
+        return TrainState(params, optimizer)
 
     def put(self, batch: Batch) -> Batch:
         """The batch on the mesh, rows spread over it; each process gives its own rows."""
@@ -82,26 +93,34 @@ class Trainer:
         return Batch(*(jax.make_array_from_process_local_data(place, part) for part in batch))
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        """One optimiser step over `accumulate` equal parts of the batch; the loss is the mean over all its targets."""
-        parts = jax.tree.map(lambda x: x.reshape(self.accumulate, -1, *x.shape[1:]), batch)
+        """One optimiser step over `accumulate` equal parts of the batch; the loss is the mean over all its targets.
+
+        A part takes every `accumulate`-th row, so that each device works on rows that it has already.
+        """
+        parts = jax.tree.map(lambda x: x.reshape(-1, self.accumulate, x.shape[-1]).swapaxes(0, 1), batch)
         targets = jnp.maximum(batch.weight[:, 1:].sum(), 1)
 
+        def loss(params: nnx.State, part: Batch) -> Array:
+            return token_losses(self._logits(params, part), part, self.z_loss) / targets
+
         def add(total: tuple[Array, nnx.State], part: Batch) -> tuple[tuple[Array, nnx.State], None]:
-            found = jax.value_and_grad(self._loss)(state.params, part, targets)
-            return jax.tree.map(jnp.add, total, found), None
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss)(state.params, part)), None
 
         zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
-        (loss, gradients), _ = jax.lax.scan(add, zeros, parts)
+        (mean, gradients), _ = jax.lax.scan(add, zeros, parts)
         updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         tokens = (batch.document > 0).sum()
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients), "tokens": tokens, "targets": targets}
-        return TrainState(params, optimizer, state.step + 1, state.tokens + tokens), metrics
+        metrics = {"loss": mean, "gradient_norm": optax.tree.norm(gradients), "tokens": tokens}
+        return TrainState(params, optimizer), metrics
 
-    def evaluate(self, params: nnx.State, batch: Batch) -> tuple[Array, Array]:
-        """Summed loss in nats and the number of targets."""
-        return self._loss(params, batch, jnp.ones(())), batch.weight[:, 1:].sum()
+    def evaluate(self, params: nnx.State, batch: Batch, bytes_V: Array) -> Array:
+        """Over the targets of a batch, summed: nats, targets, and the bytes of their text; float32 (3,)."""
+        nats = token_losses(self._logits(params, batch), batch)
+        weight = batch.weight[:, 1:]
+        return jnp.stack([nats, weight.sum(), (bytes_V[batch.ids[:, 1:]] * weight).sum()])
 
-    def _loss(self, params: nnx.State, batch: Batch, targets: Array) -> Array:
+    def _logits(self, params: nnx.State, batch: Batch) -> Array:
+        rows = batch_sharding(self.mesh, self.rules)
         model = nnx.merge(self.graph, params)
-        return token_losses(model(batch.ids, batch.document), batch, self.z_loss) / targets
+        return model(batch.ids, batch.document, lambda x_BLD: jax.lax.with_sharding_constraint(x_BLD, rows))

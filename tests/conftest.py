@@ -17,3 +17,21 @@ settings.load_profile("nautile")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small pretraining run that nothing disturbed; what is compiled for it serves others like it."""
+    import jax
+    import small_run
+
+    from nautile.pretraining.train import begin, train
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    folder = tmp_path_factory.mktemp("whole")
+    begin(small_run.recipe(folder), folder / "run")
+    ending = train(folder / "run", visible=False)
+    assert ending.step == ending.steps == small_run.STEPS
+    return folder / "run"

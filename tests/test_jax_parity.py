@@ -15,7 +15,7 @@ from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
 from nautile.pretraining import spectral
 from nautile.pretraining.convert import from_torch, to_torch
-from nautile.pretraining.model import NautileLM
+from nautile.pretraining.model import NautileLM, Remat
 
 TINY = {"vocab_size": 64, "d_model": 32, "num_layers": 3, "d_ff": 40, "memory_heads": 4, "query_heads": 4}
 VARIANTS = {
@@ -108,10 +108,11 @@ def test_a_document_is_the_same_alone_and_packed_behind_another(pair: tuple[Naut
         np.testing.assert_allclose(packed[:, part], alone, atol=1e-5)
 
 
-def test_remat_changes_nothing() -> None:
+@pytest.mark.parametrize("policy", ["dots", "blocks"])
+def test_remat_changes_nothing(policy: Remat) -> None:
     ids, segments = jax.random.randint(jax.random.key(0), (2, 20), 8, 64), jnp.ones((2, 20), jnp.int32)
     architecture = Architecture(**TINY)
-    plain, remat = (NautileLM(architecture, nnx.Rngs(0), remat=remat) for remat in (False, True))
+    plain, remat = (NautileLM(architecture, nnx.Rngs(0), remat=remat) for remat in ("none", policy))
     first, second = (gradients_of(model, ids, segments, jnp.full((2, 20, 64), 1 / 2560)) for model in (plain, remat))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, second)
 

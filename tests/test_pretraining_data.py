@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from nautile.errors import NautileError
 from nautile.model.vocabulary import Vocabulary
+from nautile.pretraining.curriculum import Curriculum, Source, Stage
 from nautile.pretraining.data import Batch, batches, report
 from nautile.pretraining.documents import Document
 from nautile.pretraining.packing import Row, Tokens, tokenise
-from nautile.pretraining.recipe import DataRecipe, Source, Stage
 
 VOCABULARY = Vocabulary(ranks=500)
 EOS = VOCABULARY.eos_id
@@ -52,8 +52,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     )
 
 
-def recipe(stage: Stage, **changes: Any) -> DataRecipe:
-    return DataRecipe((stage,), **{"length": 24, "rows": 4, "ranks": 500, "seed": 7, "block": 16, **changes})
+def recipe(stage: Stage, **changes: Any) -> Curriculum:
+    return Curriculum((stage,), **{"length": 24, "rows": 4, "ranks": 500, "seed": 7, "block": 16, **changes})
 
 
 def take(iterator: Any, count: int) -> list[Batch]:

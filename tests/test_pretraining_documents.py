@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nautile.errors import NautileError
+from nautile.pretraining.curriculum import Curriculum, Source, Stage
 from nautile.pretraining.documents import Cursor, Document, Reader, Share
-from nautile.pretraining.recipe import DataRecipe, Source, Stage
 
 KINDS = ["jsonl", "jsonl.gz", "jsonl.xz", "jsonl.zst", "parquet"]
 
@@ -245,11 +245,11 @@ def test_stages_and_recipes_that_cannot_be_meant() -> None:
         {"ranks": 3},
     ):
         with pytest.raises(NautileError):
-            DataRecipe(**{"stages": (stage,), **wrong})
+            Curriculum(**{"stages": (stage,), **wrong})
 
 
 def test_shares_and_steps_of_a_stage() -> None:
     stage = Stage("one", (Source("a", "a.jsonl", weight=3), Source("b", "hub:b/b")), 1000)
     assert stage.shares == {"a": 0.75, "b": 0.25}
-    assert DataRecipe((stage,), length=100, rows=3).steps(stage) == 4
-    assert DataRecipe((stage,), length=100, rows=5).steps(stage) == 2
+    assert Curriculum((stage,), length=100, rows=3).steps(stage) == 4
+    assert Curriculum((stage,), length=100, rows=5).steps(stage) == 2

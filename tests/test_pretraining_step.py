@@ -31,9 +31,9 @@ from nautile.pretraining.step import Batch, Trainer
 kind, data, fsdp, accumulate, tiny = json.loads(sys.argv[1])
 build = lambda: NautileLM(Architecture(**tiny), nnx.Rngs(0))
 graph = nnx.split(nnx.eval_shape(build), nnx.Param)[0]
-config = OptimizerConfig(kind=kind, steps=30, warmup_steps=2, learning_rate=1e-3)
+config = OptimizerConfig(kind=kind, warmup_steps=2, learning_rate=1e-3)
 mesh = device_mesh(data, fsdp, jax.devices()[: data * fsdp])
-trainer = Trainer(graph, config.build(), mesh, accumulate=accumulate, z_loss=1e-4)
+trainer = Trainer(graph, config.build(30), mesh, accumulate=accumulate, z_loss=1e-4)
 state, step = trainer.init(build), jax.jit(trainer.step, donate_argnums=0)
 rng, losses = np.random.default_rng(0), []
 for _ in range(20):
@@ -42,7 +42,7 @@ for _ in range(20):
     weight = rng.integers(0, 2, (16, 32)).astype(np.float32)
     state, metrics = step(state, trainer.put(Batch(ids, document, weight)))
     losses.append(float(metrics["loss"]))
-assert int(state.step) == 20 and int(state.tokens) == 20 * 16 * 32
+    assert int(metrics["tokens"]) == 16 * 32
 print(json.dumps(losses))
 """
 
@@ -96,7 +96,7 @@ def test_a_training_token_costs_about_six_flops_a_parameter(name: str) -> None:
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_floor() -> None:
-    rate = OptimizerConfig(learning_rate=1.0, steps=100, warmup_steps=10, floor=0.1).schedule()
+    rate = OptimizerConfig(learning_rate=1.0, warmup_steps=10, floor=0.1).schedule(100)
     assert float(rate(0)) == 0
     assert float(rate(10)) == 1
     np.testing.assert_allclose(rate(100), 0.1, rtol=1e-6)
@@ -106,5 +106,5 @@ def test_the_learning_rate_warms_up_and_falls_to_its_floor() -> None:
 def test_a_mesh_or_schedule_that_cannot_be_is_refused() -> None:
     with pytest.raises(NautileError, match="needs 3 devices"):
         device_mesh(data=3, fsdp=1, devices=jax.devices()[:1])
-    with pytest.raises(NautileError, match="warmup_steps=5 must be below steps=5"):
-        OptimizerConfig(steps=5, warmup_steps=5)
+    with pytest.raises(NautileError, match="warmup_steps is 5, it must be below the run's 5 steps"):
+        OptimizerConfig(warmup_steps=5).build(5)

@@ -1,0 +1,45 @@
+"""Pictures of runs: training loss and held-out bits per byte over the tokens read."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from nautile.errors import NautileError
+from nautile.pretraining.log import METRICS, read_metrics
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+
+def draw(folders: Sequence[Path], output: Path) -> None:
+    """Write one picture of one or several runs; raises NautileError for a run without figures."""
+    if output.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise NautileError(f"{output}: pictures are .png, .svg or .pdf")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    for folder in folders:
+        records = read_metrics(folder)
+        if not any(record["kind"] == "train" for record in records):
+            raise NautileError(f"{folder}: {METRICS} has no figures of training yet")
+        tokens = {0: 0} | {record["step"]: record["tokens"] for record in records if record["kind"] == "train"}
+        losses = [(tokens[record["step"]] / 1e6, record["loss"]) for record in records if record["kind"] == "train"]
+        left.plot(*zip(*losses, strict=True), label=folder.name, linewidth=1)
+        for source, points in _held_out(records, tokens).items():
+            right.plot(*zip(*points, strict=True), marker=".", label=f"{folder.name}: {source}")
+    for axes, title in ((left, "training loss (nats a token)"), (right, "held-out bits a byte")):
+        axes.set(title=title, xlabel="million tokens")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(output, dpi=120)
+    plt.close(figure)
+
+
+def _held_out(records: Sequence[dict[str, Any]], tokens: dict[int, int]) -> dict[str, list[tuple[float, float]]]:
+    """Points (million tokens, bits a byte) of each source."""
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for record in records:
+        if record["kind"] == "evaluation" and record["step"] in tokens:
+            points[record["source"]].append((tokens[record["step"]] / 1e6, record["bits_per_byte"]))
+    return points
