@@ -5,20 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from nautile.errors import NautileError
+from nautile.pretraining.held_out import MIXTURE
 from nautile.pretraining.log import METRICS, read_metrics
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+MANY = 6
 
 
 def draw(folders: Sequence[Path], output: Path) -> None:
     """Write one picture of one or several runs; raises NautileError for a run without figures."""
     if output.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise NautileError(f"{output}: pictures are .png, .svg or .pdf")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for folder in folders:
         records = read_metrics(folder)
         if not any(record["kind"] == "train" for record in records):
@@ -33,13 +34,12 @@ def draw(folders: Sequence[Path], output: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.savefig(output, dpi=120)
-    plt.close(figure)
 
 
 def _held_out(records: Sequence[dict[str, Any]], tokens: dict[int, int]) -> dict[str, list[tuple[float, float]]]:
-    """Points (million tokens, bits a byte) of each source."""
+    """Points (million tokens, bits a byte) of each source; of the mixture alone, where there are many."""
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for record in records:
         if record["kind"] == "evaluation" and record["step"] in tokens:
             points[record["source"]].append((tokens[record["step"]] / 1e6, record["bits_per_byte"]))
-    return points
+    return {MIXTURE: points[MIXTURE]} if len(points) > MANY else points

@@ -6,7 +6,7 @@ that document. Batches end with a full row, so nothing else is on its way when a
 
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -64,14 +64,22 @@ class SourceReport:
     corrupt: tuple[str, ...]
 
 
-def report(state: Mapping[str, Any]) -> dict[str, SourceReport]:
-    """What this process has read up to a state of `batches`, by source."""
-    return {
-        name: SourceReport(
-            of["cursor"][0], of["documents"], of["tokens"], of["empty"] + of["block_empty"], tuple(of["corrupt"])
+def report(states: Sequence[Mapping[str, Any]]) -> dict[str, SourceReport]:
+    """What has been read up to the states of all processes' batches, by source.
+
+    Every process comes by every row, so what is corrupt is the same for all that have come as far.
+    """
+    found = {}
+    for name in states[0]["sources"]:
+        parts = [state["sources"][name] for state in states]
+        found[name] = SourceReport(
+            max(part["cursor"][0] for part in parts),
+            sum(part["documents"] for part in parts),
+            sum(part["tokens"] for part in parts),
+            sum(part["empty"] + part["block_empty"] for part in parts),
+            tuple(dict.fromkeys(place for part in parts for place in part["corrupt"])),
         )
-        for name, of in state["sources"].items()
-    }
+    return found
 
 
 @dataclass

@@ -21,8 +21,14 @@ SAMPLE_TOKENS = 48
 TEMPERATURE = 0.8
 
 
+MIXTURE = "(mixture)"
+
+
 class Score(NamedTuple):
-    """Of a source: mean loss in nats a target, bits a byte of the targets' text, and the targets."""
+    """Of a source: mean loss in nats a target, bits a byte of the targets' text, and the targets.
+
+    The source `MIXTURE` is the mean of a stage's sources, each with its share.
+    """
 
     source: str
     loss: float
@@ -50,6 +56,7 @@ class HeldOut:
         self._bytes_V = jnp.asarray(bytes_per_token(curriculum.vocabulary))
         everywhere = NamedSharding(trainer.mesh, PartitionSpec())
         self._evaluate = jax.jit(trainer.evaluate, out_shardings=everywhere)
+        self._shares = stage.shares
         smaller = replace(curriculum, rows=at_once)
         self._batches = {
             source.name: list(_first(smaller, Stage(source.name, (source,), tokens=1), -(-rows // at_once)))
@@ -57,11 +64,17 @@ class HeldOut:
         }
 
     def scores(self, params: nnx.State) -> Iterator[Score]:
-        """One score for each source, in the order of the stage."""
+        """One score for each source, in the order of the stage, then the mixture's where there are several."""
+        found = []
         for source, parts in self._batches.items():
             sums = [self._evaluate(params, self._trainer.put(part), self._bytes_V) for part in parts]
             nats, targets, size = np.sum([np.asarray(part, np.float64) for part in sums], axis=0)
-            yield Score(source, nats / targets, nats / math.log(2) / size, int(targets))
+            found.append(Score(source, nats / targets, nats / math.log(2) / size, int(targets)))
+        yield from found
+        if len(found) > 1:
+            loss = sum(self._shares[score.source] * score.loss for score in found)
+            bits = sum(self._shares[score.source] * score.bits_per_byte for score in found)
+            yield Score(MIXTURE, loss, bits, sum(score.targets for score in found))
 
 
 def _first(curriculum: Curriculum, stage: Stage, count: int) -> Iterator[Batch]:

@@ -3,12 +3,16 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nautile.pretraining.data import SourceReport
 
 METRICS = "metrics.jsonl"
 
@@ -65,6 +69,7 @@ class Log:
     def __init__(self, folder: Path, step: int, total: int, active: bool = True, visible: bool = True) -> None:
         self._path, self._active = folder / METRICS, active
         self._console = Console(stderr=True)
+        self._corrupt: set[str] = set()
         shown = active and visible
         self._say = shown
         self._bar = Progress(
@@ -106,13 +111,21 @@ class Log:
             figures.append(f"MFU {record['mfu']:.1%}")
         self._bar.update(self._task, description=record["stage"], figures=" · ".join(figures))
 
-    def evaluation(self, record: dict[str, Any]) -> None:
-        """Keep and show the held-out figures of one source."""
-        self._write({"kind": "evaluation", **record})
-        self.say(
-            f"step {record['step']:,}  {record['source']}: {record['bits_per_byte']:.4f} bits/byte held out, "
-            f"loss {record['loss']:.4f}"
-        )
+    def evaluation(self, records: list[dict[str, Any]]) -> None:
+        """Keep the held-out figures of each source, and show the last, which is their mixture's."""
+        for record in records:
+            self._write({"kind": "evaluation", **record})
+        last = records[-1]
+        self.say(f"step {last['step']:,}  held out: {last['bits_per_byte']:.4f} bits/byte, loss {last['loss']:.4f}")
+
+    def data(self, step: int, stage: str, read: Mapping[str, SourceReport]) -> None:
+        """Keep what was read of each source, and name what has been passed over as corrupt since the last time."""
+        self._write({"kind": "data", "step": step, "stage": stage, "sources": {k: asdict(v) for k, v in read.items()}})
+        for source, found in read.items():
+            if new := [place for place in found.corrupt if place not in self._corrupt]:
+                self._corrupt.update(new)
+                named = ", ".join(new[:3]) + (", …" if len(new) > 3 else "")
+                self.say(f"{source}: passed over as corrupt, {len(found.corrupt)} in all: {named}")
 
     def sample(self, step: int, prompt: str, text: str) -> None:
         """Keep and show how the model continues a prompt."""

@@ -13,11 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from nautile.errors import NautileError
 from nautile.model.architecture import Architecture, preset
 from nautile.model.vocabulary import Vocabulary
-from nautile.pretraining.curriculum import Curriculum, Stage
+from nautile.pretraining.curriculum import Curriculum, Source, Stage
 from nautile.pretraining.model import Remat
 from nautile.pretraining.optimizer import OptimizerConfig
 
 DATA = "{data}"
+EACH_FILE = "each_file"  # in a recipe's file: the source stands for one source a file, named and weighted by it
 CUT = ("layout", "ranks")  # what of a curriculum decides its vocabulary
 
 
@@ -111,8 +112,9 @@ def shipped() -> list[str]:
 def load_recipe(recipe: str | Path, data: Path | None = None, changes: Sequence[str] = ()) -> Recipe:
     """A shipped recipe by name, or a TOML file.
 
-    `data` is put in the place of ``{data}`` in the locations of sources. `changes` are ``path=value`` in TOML, such
-    as ``optimizer.learning_rate=1e-3`` or ``curriculum.stages.language.tokens=5_000_000``.
+    `data` is put in the place of ``{data}`` in the locations of sources. A source with ``each_file = true`` becomes one
+    source for each file that matches, named after it, its weight shared out by the files' sizes. `changes` are
+    ``path=value`` in TOML, such as ``optimizer.learning_rate=1e-3`` or ``curriculum.stages.language.tokens=5_000_000``.
 
     Raises:
         NautileError: no such recipe, a value that cannot be, or a name that is not known, each with its place.
@@ -144,16 +146,44 @@ def _filled(values: Mapping[str, Any], data: Path | None) -> dict[str, Any]:
     base = preset(model.pop("preset")) if "preset" in model else {}
     if unknown := set(model) - {known.name for known in fields(Architecture)}:
         raise NautileError(f"the model of the recipe has no {', '.join(sorted(unknown))}")
-    curriculum = json.loads(json.dumps(filled.get("curriculum", {})))
-    for stage in curriculum.get("stages", ()):
-        for source in stage.get("sources", ()):
-            if DATA in source.get("location", ""):
-                if data is None:
-                    raise NautileError(f"source {source.get('name')!r} lies in the data folder: give it with --data")
-                source["location"] = source["location"].replace(DATA, str(data))
+    curriculum = dict(filled.get("curriculum", {}))
+    if isinstance(curriculum.get("stages"), list):
+        curriculum["stages"] = [_with_files(stage, data) for stage in curriculum["stages"]]
     model = {**base, **model}
     model.setdefault("vocab_size", Vocabulary(**{name: curriculum[name] for name in CUT if name in curriculum}).size)
     return {**filled, "model": model, "curriculum": curriculum}
+
+
+def _with_files(stage: Any, data: Path | None) -> Any:
+    """A stage whose sources name the data folder's files; a source for `each_file` becomes several."""
+    if not isinstance(stage, dict) or not isinstance(stage.get("sources"), list):
+        return stage
+    sources: list[Any] = []
+    for source in stage["sources"]:
+        each = isinstance(source, dict) and source.get(EACH_FILE, False)
+        if not isinstance(source, dict) or not isinstance(source.get("location"), str):
+            sources.append(source)
+            continue
+        if DATA in source["location"] and data is None:
+            raise NautileError(f"source {source.get('name')!r} lies in the data folder: give it with --data")
+        one = {name: value for name, value in source.items() if name != EACH_FILE}
+        one["location"] = one["location"].replace(DATA, str(data))
+        sources += _one_a_file(one) if each else [one]
+    return {**stage, "sources": sources}
+
+
+def _one_a_file(source: dict[str, Any]) -> list[dict[str, Any]]:
+    """A source for each file, the weight shared by the files' sizes as they lie on disk; itself if none is there."""
+    try:
+        sizes = {path: path.stat().st_size for path in Source(source["name"], source["location"]).files()}
+    except (NautileError, KeyError):
+        return [source]
+    weight, whole = source.get("weight", 1.0), sum(sizes.values())
+    return [
+        {**source, "name": path.name.partition(".")[0], "location": str(path), "weight": weight * size / whole}
+        for path, size in sizes.items()
+        if size
+    ]
 
 
 def _change(values: dict[str, Any], change: str) -> None:

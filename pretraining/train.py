@@ -16,7 +16,7 @@ from flax import nnx
 from nautile.errors import NautileError
 from nautile.pretraining.checkpoints import Checkpoints, placed
 from nautile.pretraining.curriculum import Stage
-from nautile.pretraining.data import batches
+from nautile.pretraining.data import batches, report
 from nautile.pretraining.devices import peak_flops
 from nautile.pretraining.flops import training_flops
 from nautile.pretraining.folder import load_folder
@@ -62,12 +62,15 @@ class _Sent(NamedTuple):
 
 
 def begin(recipe: Recipe, folder: Path) -> None:
-    """Make the folder of a new run, which must be new or empty; raises NautileError.
+    """Make the folder of a new run, once it is sure that it can begin; every process of the run calls it.
 
-    Every process of the run calls it; they all see one folder.
+    Raises NautileError for a folder that is not empty, files that are missing, rows that the devices can't share.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NautileError(f"{folder} is not empty: go on with `nautile pretrain resume {folder}`, or name another")
+    make_trainer(recipe)
+    for source in {source for stage in recipe.curriculum.stages for source in stage.sources}:
+        source.files()
     together("all have looked")
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,6 +189,7 @@ class _Run:
             return
         self.progress.data = gathered(self._iterator.get_state())
         self.checkpoints.save(self.progress.step, self.state, asdict(self.progress))
+        self._log.data(self.progress.step, self.progress.stage, report(self.progress.data))
         self._saved = self.progress.step
         self._window.restart()
 
@@ -272,8 +276,8 @@ class _Run:
         self._receive()
         step = self.progress.step
         if self._held_out is not None:
-            for score in self._held_out.scores(self.state.params):
-                self._log.evaluation({"step": step, "stage": self.progress.stage, **score._asdict()})
+            scores = list(self._held_out.scores(self.state.params))
+            self._log.evaluation([{"step": step, "stage": self.progress.stage, **s._asdict()} for s in scores])
         for prompt in self.recipe.training.prompts if step else ():
             self._log.sample(step, prompt, self._continue(self.state.params, prompt))
         self._window.restart()

@@ -147,3 +147,19 @@ def test_the_full_size_has_its_parameters_without_its_memory() -> None:
     ids = jax.ShapeDtypeStruct((8, 1024), jnp.int32)
     logits = jax.eval_shape(lambda state, ids: nnx.merge(graph, state)(ids), state, ids)
     assert logits.shape == (8, 1024, 100_300)
+
+
+def test_in_bfloat16_the_sums_stay_float32_and_the_logits_close() -> None:
+    architecture = Architecture(**TINY)
+    exact, rounded = (NautileLM(architecture, nnx.Rngs(0), dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    ids, one = jax.random.randint(jax.random.key(0), (2, 300), 8, 64), jnp.ones((2, 300), jnp.int32)
+    expected, found = logits_of(exact, ids, one), logits_of(rounded, ids, one)
+    assert found.dtype == jnp.float32
+    error = jnp.abs(found - expected)
+    assert error.mean() < 0.02 * expected.std()
+    assert error[:, -50:].mean() < 2 * error[:, :50].mean(), "the error grows with the length: a sum was rounded"
+    k, s, q = rounded.blocks[0].sca._project(jnp.ones((1, 8, 32), jnp.bfloat16), jnp.ones((1, 8), jnp.int32))
+    assert k.dtype == q.dtype == jnp.bfloat16
+    weights = rounded.blocks[0].sca._weights(s, jnp.arange(8)[None])
+    o, sums = spectral.sca_chunked(k, weights, q, rounded.blocks[0].sca.spectrum(), jnp.ones((1, 8), jnp.int32))
+    assert {x.dtype for x in (weights, o, *sums)} == {jnp.dtype(jnp.float32)}

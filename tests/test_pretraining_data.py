@@ -160,7 +160,7 @@ def test_a_state_resumes_exactly(
 def test_shares_are_of_tokens_and_a_source_that_runs_out_begins_again(stage: Stage) -> None:
     iterator = batches(recipe(stage), stage)
     taken = take(iterator, 200)
-    found = report(iterator.get_state())
+    found = report([iterator.get_state()])
     total = sum(source.tokens for source in found.values())
     assert total == sum((batch["document"] > 0).sum() for batch in taken) >= 200 * 4 * 23
     for name, share in stage.shares.items():
@@ -177,8 +177,8 @@ def test_shares_are_of_tokens_and_a_source_that_runs_out_begins_again(stage: Sta
 def test_what_is_skipped_is_reported_from_the_first_block_on(stage: Stage) -> None:
     iterator = batches(recipe(stage), stage)
     take(iterator, 1)
-    assert report(iterator.get_state())["short"].corrupt == (stage.sources[0].location + ":1",)
-    assert report(iterator.get_state())["short"].empty == 1
+    assert report([iterator.get_state()])["short"].corrupt == (stage.sources[0].location + ":1",)
+    assert report([iterator.get_state()])["short"].empty == 1
 
 
 def test_blank_rows_are_counted_once(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_blank_rows_are_counted_once(tmp_path: Path) -> None:
     iterator = batches(recipe(stage, rows=1, block=1), stage)
     for _ in range(50):
         next(iterator)
-        found = report(iterator.get_state())["a"]
+        found = report([iterator.get_state()])["a"]
         assert found.empty == found.documents > 0
     assert found.epoch == 0
 

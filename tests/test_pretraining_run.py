@@ -36,8 +36,20 @@ def test_tokens_rates_and_evaluations_are_accounted_for(trained_run: Path) -> No
         iterator.close()
     assert trained[-1]["tokens"] == tokens
     held_out = [(r["step"], r["stage"], r["source"]) for r in records if r["kind"] == "evaluation"]
-    first = [(step, "first", source) for step in (0, 10) for source in ("prose", "notes")]
+    first = [(step, "first", source) for step in (0, 10) for source in ("prose", "notes", "(mixture)")]
     assert held_out == [*first, (20, "second", "notes")]
+
+
+def test_corrupt_lines_are_counted_and_named_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = small_run.recipe(tmp_path)
+    notes = tmp_path / "texts" / "notes.jsonl"
+    notes.write_text(notes.read_text().replace("\n{", "\n?", 1))
+    begin(made, tmp_path / "run")
+    train(tmp_path / "run", minutes=0)
+    shown = capsys.readouterr().err
+    assert "notes: passed over as corrupt, 1 in all" in shown
+    (record,) = (record for record in read_metrics(tmp_path / "run") if record["kind"] == "data")
+    assert [Path(place).name for place in record["sources"]["notes"]["corrupt"]] == ["notes.jsonl:2"]
 
 
 def test_training_lowers_the_held_out_bits(trained_run: Path) -> None:
@@ -70,10 +82,10 @@ def test_sigterm_saves_and_resume_ends_in_the_same_bits(
 
 
 def assert_same_figures(run: Path, other: Path) -> None:
-    def figures(folder: Path) -> dict[tuple[int, str], tuple[float, ...]]:
-        wanted = ("tokens", "learning_rate", "bits_per_byte", "targets")
+    def figures(folder: Path) -> dict[tuple[str, int, str], tuple[object, ...]]:
+        wanted = ("tokens", "learning_rate", "bits_per_byte", "targets", "sources")
         records = read_metrics(folder)
-        keys = [(record["step"], record.get("source", "")) for record in records]
+        keys = [(record["kind"], record["step"], record.get("source", "")) for record in records]
         assert len(set(keys)) == len(keys), "a record stands twice"
         return {
             key: tuple(record[name] for name in wanted if name in record)
@@ -128,9 +140,13 @@ def test_folders_that_are_no_runs(trained_run: Path, tmp_path: Path) -> None:
         begin(recipe_of(trained_run), trained_run)
     with pytest.raises(NautileError, match="holds no run"):
         train(tmp_path)
-    begin(small_run.recipe(tmp_path, "training.accumulate=8", "training.data=2"), tmp_path / "wide")
     with pytest.raises(NautileError, match="needs 2 devices"):
-        train(tmp_path / "wide")
+        begin(small_run.recipe(tmp_path, "training.data=2"), tmp_path / "wide")
+    made = small_run.recipe(tmp_path)
+    (tmp_path / "texts" / "notes.jsonl").unlink()
+    with pytest.raises(NautileError, match="source 'notes': no file matches"):
+        begin(made, tmp_path / "wide")
+    assert not (tmp_path / "wide").exists()
 
 
 @pytest.mark.slow
