@@ -1,5 +1,6 @@
 """Seeds, threads and hypothesis for all tests; makes the helpers beside this file importable."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests compile for longer than they run
 torch.set_num_threads(1)
 settings.register_profile("nautile", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("nautile")

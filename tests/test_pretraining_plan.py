@@ -225,6 +225,7 @@ def test_what_the_terminal_shows() -> None:
     assert "[/bold] [x] on 1 h100" in shown(make_plan(odd, Slice("h100", 1)))
 
 
+@pytest.mark.slow
 def test_the_estimate_is_near_what_the_compiler_needs() -> None:
     """Within a factor of two on a CPU, where XLA fuses less than on the accelerators that the estimate is made for."""
     model = {"d_model": 64, "num_layers": 2, "attention_every": 2, "d_ff": 170, "num_heads": 2, "num_kv_heads": 1}
