@@ -8,4 +8,4 @@ fix:
 test:
 	.venv/bin/python -m pytest
 slow:
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python -m pytest -m slow -n 0
