@@ -52,10 +52,10 @@ def plan(
 ) -> None:
     """What a run would take: parameters, memory a chip, FLOPs, and days."""
     with _pretraining():
-        from nautile.pretraining.devices import parse_chips
-        from nautile.pretraining.plan import make_plan, render
         from rich.console import Console
 
+        from nautile.pretraining.devices import parse_chips
+        from nautile.pretraining.plan import make_plan, render
         from nautile.pretraining.recipe import load_recipe
 
         made = make_plan(load_recipe(recipe, data or Path("DATA"), changes or ()), parse_chips(chips), mfu)
