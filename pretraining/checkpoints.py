@@ -1,6 +1,7 @@
 """The checkpoints of a run: written in the background, whole or not at all, the newest whole one read back."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,18 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
-        """Copy the state off the devices and return; it is written in the background."""
+        """Copy the state off the devices and return; it is written in the background.
+
+        Raises NautileError where the disk has no room for it.
+        """
+        self._manager.wait_until_finished()
+        needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(self.folder).free
+        if needed > free:
+            last = f"the last whole one is step {self.steps[-1]}" if self.steps else "there is none yet"
+            raise NautileError(
+                f"{self.folder}: a checkpoint needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free; {last}; "
+                "make room and resume"
+            )
         items = ocp.args.Composite(
             params=ocp.args.StandardSave(named(state.params)),
             optimizer=ocp.args.StandardSave(named(state.optimizer)),

@@ -135,6 +135,8 @@ def export(
 def _train(folder: Path, minutes: float | None, quiet: bool) -> None:
     from nautile.pretraining.train import train
 
+    if minutes is not None and not minutes >= 0:
+        raise NautileError(f"--minutes {minutes}: give 0 or more")
     end = train(folder, minutes, visible=not quiet)
     if not quiet:
         how = "finished" if end.step == end.steps else f"stopped; go on with: nautile pretrain resume {folder}"
@@ -143,13 +145,14 @@ def _train(folder: Path, minutes: float | None, quiet: bool) -> None:
 
 def _join(distributed: bool, coordinator: str | None, processes: int | None, process: int | None) -> None:
     """Join the other processes of a run."""
+    given = [value is not None for value in (coordinator, processes, process)]
+    if any(given) and not all(given):
+        raise NautileError("--coordinator, --processes and --process belong together")
     if not distributed and coordinator is None:
         return
-    if coordinator is not None and (processes is None or process is None):
-        raise NautileError("--coordinator needs --processes and --process")
     import jax
 
-    jax.distributed.initialize(coordinator, processes, process)
+    jax.distributed.initialize(coordinator, processes, process, shutdown_timeout_seconds=30)
 
 
 @contextmanager

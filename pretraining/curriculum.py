@@ -105,7 +105,10 @@ def file_kind(path: Path) -> tuple[Literal["lines", "parquet"], str]:
 
 @dataclass(frozen=True)
 class Stage:
-    """Some sources mixed by their weights until `tokens` tokens were read; raises NautileError."""
+    """Some sources mixed by their weights until `tokens` tokens were read; raises NautileError.
+
+    A source that the stage before had too goes on where that stage left it.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
     name: str

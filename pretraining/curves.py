@@ -24,10 +24,9 @@ def draw(folders: Sequence[Path], output: Path) -> None:
         records = read_metrics(folder)
         if not any(record["kind"] == "train" for record in records):
             raise NautileError(f"{folder}: {METRICS} has no figures of training yet")
-        tokens = {0: 0} | {record["step"]: record["tokens"] for record in records if record["kind"] == "train"}
-        losses = [(tokens[record["step"]] / 1e6, record["loss"]) for record in records if record["kind"] == "train"]
+        losses = [(record["tokens"] / 1e6, record["loss"]) for record in records if record["kind"] == "train"]
         left.plot(*zip(*losses, strict=True), label=folder.name, linewidth=1)
-        for source, points in _held_out(records, tokens).items():
+        for source, points in _held_out(records).items():
             right.plot(*zip(*points, strict=True), marker=".", label=f"{folder.name}: {source}")
     for axes, title in ((left, "training loss (nats a token)"), (right, "held-out bits a byte")):
         axes.set(title=title, xlabel="million tokens")
@@ -36,10 +35,10 @@ def draw(folders: Sequence[Path], output: Path) -> None:
     figure.savefig(output, dpi=120)
 
 
-def _held_out(records: Sequence[dict[str, Any]], tokens: dict[int, int]) -> dict[str, list[tuple[float, float]]]:
+def _held_out(records: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
     """Points (million tokens, bits a byte) of each source; of the mixture alone, where there are many."""
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for record in records:
-        if record["kind"] == "evaluation" and record["step"] in tokens:
-            points[record["source"]].append((tokens[record["step"]] / 1e6, record["bits_per_byte"]))
-    return {MIXTURE: points[MIXTURE]} if len(points) > MANY else points
+        if record["kind"] == "evaluation":
+            points[record["source"]].append((record["tokens"] / 1e6, record["bits_per_byte"]))
+    return {MIXTURE: points[MIXTURE]} if len(points) > MANY and MIXTURE in points else points

@@ -6,10 +6,11 @@ that document. Batches end with a full row, so nothing else is on its way when a
 
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grain
@@ -35,10 +36,12 @@ def batches(
     processes: int = 1,
     evaluate: bool = False,
     prefetch: int = 2,
+    after: Mapping[str, Any] | None = None,
 ) -> grain.DatasetIterator[Batch]:
     """The batches of a stage, without end: `curriculum.rows / processes` rows each, made `prefetch` batches ahead.
 
     With `evaluate` they are those of the rows that `curriculum.held_out` keeps from training.
+    `after` is the state that the stage before ended with: sources of both stages go on where they stood.
     `get_state()` after a batch is a JSON-able dict; `set_state()` of it, on another iterator over the same files,
     goes on with the very next batch. Raises NautileError: no file, no document, rows that the processes cannot
     share, a state of another recipe; and when reading, too many corrupt lines.
@@ -49,7 +52,7 @@ def batches(
         raise NautileError(f"a batch of {curriculum.rows} rows can't be shared by {processes} processes")
     if evaluate and not curriculum.held_out:
         raise NautileError("the recipe holds nothing out for evaluation: give it held_out=100, or so")
-    dataset = _Batches(curriculum, stage, Share(process, processes, curriculum.held_out, evaluate))
+    dataset = _Batches(curriculum, stage, Share(process, processes, curriculum.held_out, evaluate), after)
     return iter(grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=prefetch))
 
 
@@ -67,7 +70,7 @@ class SourceReport:
 def report(states: Sequence[Mapping[str, Any]]) -> dict[str, SourceReport]:
     """What has been read up to the states of all processes' batches, by source.
 
-    Every process comes by every row, so what is corrupt is the same for all that have come as far.
+    A process finds the corrupt rows of its own share, and the corrupt files that it comes by.
     """
     found = {}
     for name in states[0]["sources"]:
@@ -80,6 +83,19 @@ def report(states: Sequence[Mapping[str, Any]]) -> dict[str, SourceReport]:
             tuple(dict.fromkeys(place for part in parts for place in part["corrupt"])),
         )
     return found
+
+
+def check_held_out(curriculum: Curriculum) -> None:
+    """Raise NautileError where a file is missing, or could be held out in one source and trained on in another."""
+    read_as: dict[Path, list[Path]] = {}
+    for source in (source for stage in curriculum.stages for source in stage.sources):
+        files = source.files()
+        for file in files:
+            if read_as.setdefault(file, files) != files and curriculum.held_out:
+                raise NautileError(
+                    f"source {source.name!r}: {file} belongs to another source among other files, so rows held out in "
+                    "the one are trained on in the other; give both the same location"
+                )
 
 
 @dataclass
@@ -153,9 +169,9 @@ class _Stream:
 class _Batches(grain.IterDataset[Batch]):
     """What `batches` prefetches from."""
 
-    def __init__(self, curriculum: Curriculum, stage: Stage, share: Share) -> None:
+    def __init__(self, curriculum: Curriculum, stage: Stage, share: Share, after: Mapping[str, Any] | None) -> None:
         super().__init__()
-        self._of = curriculum, stage, share
+        self._of = curriculum, stage, share, after
 
     def __iter__(self) -> "_BatchIterator":
         return _BatchIterator(*self._of)
@@ -167,12 +183,21 @@ class _BatchIterator(grain.DatasetIterator[Batch]):
     So the rest of a long document need not stand in the very next row.
     """
 
-    def __init__(self, curriculum: Curriculum, stage: Stage, share: Share) -> None:
+    def __init__(self, curriculum: Curriculum, stage: Stage, share: Share, after: Mapping[str, Any] | None) -> None:
         super().__init__()
         self._curriculum, self._rows = curriculum, curriculum.rows // share.processes
         self._streams = {source.name: _Stream(source, curriculum, share) for source in stage.sources}
         self._identity = _identity(curriculum, share, self._streams.values())
         self._batches = 0
+        if after is not None:
+            self._go_on(after)
+
+    def _go_on(self, after: Mapping[str, Any]) -> None:
+        """Stand where another stage left the sources that are the same, with nothing counted yet."""
+        for name, stream in self._streams.items():
+            if after["of"].get(f"source {name}") == self._identity[f"source {name}"]:
+                stream.set_state(after["sources"][name])
+                stream.at = replace(stream.at, documents=0, tokens=0, empty=0)
 
     def __next__(self) -> Batch:
         rows = [self._row() for _ in range(self._rows)]
@@ -202,14 +227,15 @@ class _BatchIterator(grain.DatasetIterator[Batch]):
             stream.set_state(state["sources"][name])
 
 
-def _identity(curriculum: Curriculum, share: Share, streams: Iterable[_Stream]) -> dict[str, Any]:
+def _identity(curriculum: Curriculum, share: Share, streams: Collection[_Stream]) -> dict[str, Any]:
     """What a state depends on: where it differs, the same places would hold other tokens."""
     cut = {name: getattr(curriculum, name) for name in ("length", "rows", "layout", "ranks", "seed", "block")}
-    return cut | asdict(share) | {f"source {stream.source.name}": _fingerprint(stream) for stream in streams}
+    weights = {f"weight of {stream.source.name}": stream.source.weight for stream in streams}
+    return cut | asdict(share) | {f"source {s.source.name}": _fingerprint(s) for s in streams} | weights
 
 
 def _fingerprint(stream: _Stream) -> str:
-    """Of the settings of a source and of its files' names and sizes; the folder they lie in may change."""
-    settings = asdict(stream.source) | {"location": stream.source.hub_name, "max_corrupt": None}
+    """Of what a source reads, its files' names and sizes; its weight and the folder they lie in may change."""
+    settings = asdict(stream.source) | {"location": stream.source.hub_name, "max_corrupt": None, "weight": None}
     files = [(path.name, path.stat().st_size) for path in stream.reader.files]
     return f"{zlib.crc32(repr((settings, files)).encode()):08x}"

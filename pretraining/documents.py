@@ -112,6 +112,7 @@ class Reader:
         raise NautileError(
             f"source {self.source.name!r}: {self.source.location} holds no document for process {self.share.process} "
             f"of {self.share.processes}; {len(self.corrupt)} rows or files are corrupt, {empty} rows blank"
+            + (f", every {self.share.held_out}th row is held out" if self.share.held_out else "")
         )
 
     def _pass(self) -> Iterator[Document]:

@@ -14,10 +14,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from nautile.model.vocabulary import Vocabulary
 from nautile.pretraining.curriculum import Curriculum, Stage
-from nautile.pretraining.data import batches
+from nautile.pretraining.data import batches, report
 from nautile.pretraining.step import Batch, Trainer
 
 SAMPLE_TOKENS = 48
+BLOCK = 16  # held-out documents read at a time: each stands for `held_out` rows that must be come by
 TEMPERATURE = 0.8
 
 
@@ -57,11 +58,12 @@ class HeldOut:
         everywhere = NamedSharding(trainer.mesh, PartitionSpec())
         self._evaluate = jax.jit(trainer.evaluate, out_shardings=everywhere)
         self._shares = stage.shares
-        smaller = replace(curriculum, rows=at_once)
-        self._batches = {
-            source.name: list(_first(smaller, Stage(source.name, (source,), tokens=1), -(-rows // at_once)))
-            for source in stage.sources
-        }
+        smaller = replace(curriculum, rows=at_once, block=min(curriculum.block, BLOCK))
+        self.corrupt: dict[str, tuple[str, ...]] = {}
+        self._batches: dict[str, list[Batch]] = {}
+        for source in stage.sources:
+            alone = Stage(source.name, (source,), tokens=1)
+            self._batches[source.name], self.corrupt[source.name] = _first(smaller, alone, -(-rows // at_once))
 
     def scores(self, params: nnx.State) -> Iterator[Score]:
         """One score for each source, in the order of the stage, then the mixture's where there are several."""
@@ -77,11 +79,12 @@ class HeldOut:
             yield Score(MIXTURE, loss, bits, sum(score.targets for score in found))
 
 
-def _first(curriculum: Curriculum, stage: Stage, count: int) -> Iterator[Batch]:
+def _first(curriculum: Curriculum, stage: Stage, count: int) -> tuple[list[Batch], tuple[str, ...]]:
+    """The first held-out batches of a stage with one source, and what was passed over as corrupt on the way."""
     iterator = batches(curriculum, stage, jax.process_index(), jax.process_count(), evaluate=True, prefetch=1)
     try:
-        for _ in range(count):
-            yield Batch(**next(iterator))
+        found = [Batch(**next(iterator)) for _ in range(count)]
+        return found, report([iterator.get_state()])[stage.name].corrupt
     finally:
         iterator.close()
 

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -122,10 +122,14 @@ class Log:
         """Keep what was read of each source, and name what has been passed over as corrupt since the last time."""
         self._write({"kind": "data", "step": step, "stage": stage, "sources": {k: asdict(v) for k, v in read.items()}})
         for source, found in read.items():
-            if new := [place for place in found.corrupt if place not in self._corrupt]:
-                self._corrupt.update(new)
-                named = ", ".join(new[:3]) + (", …" if len(new) > 3 else "")
-                self.say(f"{source}: passed over as corrupt, {len(found.corrupt)} in all: {named}")
+            self.passed_over(source, found.corrupt)
+
+    def passed_over(self, source: str, places: Sequence[str]) -> None:
+        """Name the corrupt rows and files of a source that have not been named yet."""
+        if new := [place for place in places if place not in self._corrupt]:
+            self._corrupt.update(new)
+            named = ", ".join(new[:3]) + (", …" if len(new) > 3 else "")
+            self.say(f"{source}: passed over as corrupt, {len(places)} in all: {named}")
 
     def sample(self, step: int, prompt: str, text: str) -> None:
         """Keep and show how the model continues a prompt."""

@@ -1,5 +1,6 @@
 """The optimiser of a recipe: clipping, AdamW or Muon, warm-up and cosine."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -33,6 +34,16 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("adamw", "muon"):
             raise NautileError(f"optimizer kind must be 'adamw' or 'muon', not {self.kind!r}")
+        rules = [
+            (0 < self.learning_rate < math.inf, "learning_rate must be a positive number"),
+            (self.clip_norm > 0, "clip_norm must be positive; inf for no clipping"),
+            (0 <= self.floor <= 1, "floor must lie between 0 and 1"),
+            (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1, "beta1 and beta2 must lie between 0 and 1"),
+            (0 <= self.weight_decay < math.inf, "weight_decay must be 0 or more"),
+        ]
+        for holds, problem in rules:
+            if not holds:
+                raise NautileError(f"optimizer: {problem}")
 
     def check(self, steps: int) -> None:
         """Raise NautileError when a run of so many steps would end before it is warm."""

@@ -4,7 +4,9 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from glob import escape
 from importlib.resources import files
+from os.path import commonpath
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -120,15 +122,12 @@ def load_recipe(recipe: str | Path, data: Path | None = None, changes: Sequence[
         NautileError: no such recipe, a value that cannot be, or a name that is not known, each with its place.
     """
     name = str(recipe)
-    if name in shipped():
-        text = (_folder() / f"{name}.toml").read_text(encoding="utf-8")
-    elif Path(recipe).is_file():
-        text = Path(recipe).read_text(encoding="utf-8")
-    else:
+    if name not in shipped() and not Path(recipe).is_file():
         raise NautileError(f"no recipe {name!r}: give a .toml file, or one of {', '.join(shipped())}")
+    place = _folder() / f"{name}.toml" if name in shipped() else Path(recipe)
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(place.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise NautileError(f"recipe {name}: not TOML ({error})") from None
     for change in changes:
         _change(values, change)
@@ -142,6 +141,8 @@ def _folder() -> Any:
 def _filled(values: Mapping[str, Any], data: Path | None) -> dict[str, Any]:
     """With the preset's numbers, the vocabulary's size, and the data's folder in their places."""
     filled = dict(values)
+    if wrong := [name for name in ("model", "curriculum") if not isinstance(filled.get(name, {}), dict)]:
+        raise NautileError(f"{wrong[0]} of the recipe must be a table, not {filled[wrong[0]]!r}")
     model = dict(filled.get("model", {}))
     base = preset(model.pop("preset")) if "preset" in model else {}
     if unknown := set(model) - {known.name for known in fields(Architecture)}:
@@ -167,7 +168,7 @@ def _with_files(stage: Any, data: Path | None) -> Any:
         if DATA in source["location"] and data is None:
             raise NautileError(f"source {source.get('name')!r} lies in the data folder: give it with --data")
         one = {name: value for name, value in source.items() if name != EACH_FILE}
-        one["location"] = one["location"].replace(DATA, str(data))
+        one["location"] = one["location"].replace(DATA, escape(str(data)))
         sources += _one_a_file(one) if each else [one]
     return {**stage, "sources": sources}
 
@@ -179,8 +180,16 @@ def _one_a_file(source: dict[str, Any]) -> list[dict[str, Any]]:
     except (NautileError, KeyError):
         return [source]
     weight, whole = source.get("weight", 1.0), sum(sizes.values())
+    if not isinstance(weight, int | float):
+        return [source]
+    above = Path(commonpath([path.parent for path in sizes]))
     return [
-        {**source, "name": path.name.partition(".")[0], "location": str(path), "weight": weight * size / whole}
+        {
+            **source,
+            "name": f"{source['name']}/{path.relative_to(above)}",
+            "location": escape(str(path)),
+            "weight": weight * size / whole,
+        }
         for path, size in sizes.items()
         if size
     ]

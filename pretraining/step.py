@@ -112,6 +112,7 @@ class Trainer:
         params = optax.apply_updates(state.params, updates)
         tokens = (batch.document > 0).sum()
         metrics = {"loss": mean, "gradient_norm": optax.tree.norm(gradients), "tokens": tokens}
+        metrics["parameter_norm"] = optax.tree.norm(params)
         return TrainState(params, optimizer), metrics
 
     def evaluate(self, params: nnx.State, batch: Batch, bytes_V: Array) -> Array:

@@ -16,7 +16,7 @@ from flax import nnx
 from nautile.errors import NautileError
 from nautile.pretraining.checkpoints import Checkpoints, placed
 from nautile.pretraining.curriculum import Stage
-from nautile.pretraining.data import batches, report
+from nautile.pretraining.data import batches, check_held_out, report
 from nautile.pretraining.devices import peak_flops
 from nautile.pretraining.flops import training_flops
 from nautile.pretraining.folder import load_folder
@@ -69,8 +69,9 @@ def begin(recipe: Recipe, folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NautileError(f"{folder} is not empty: go on with `nautile pretrain resume {folder}`, or name another")
     make_trainer(recipe)
-    for source in {source for stage in recipe.curriculum.stages for source in stage.sources}:
-        source.files()
+    check_held_out(recipe.curriculum)
+    if recipe.training.start is not None:
+        started(recipe)
     together("all have looked")
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,14 @@ def recipe_of(folder: Path) -> Recipe:
     if not path.is_file():
         raise NautileError(f"{folder} holds no run: {RECIPE} is missing")
     return Recipe.from_json(path.read_text(encoding="utf-8"))
+
+
+def started(recipe: Recipe) -> nnx.State:
+    """The weights that a run starts with, on the host; raises NautileError where they are another model's."""
+    architecture, _, params = load_folder(Path(str(recipe.training.start)))
+    if architecture != recipe.model:
+        raise NautileError(f"training.start: {recipe.training.start} is of another architecture than the recipe's")
+    return params
 
 
 def builder(recipe: Recipe) -> Callable[[], NautileLM]:
@@ -116,7 +125,7 @@ def train(folder: Path, minutes: float | None = None, visible: bool = True) -> E
     """
     recipe = recipe_of(folder)
     run = _Run(recipe, folder)
-    with run.opened(visible) as log, asked_to_stop(minutes) as asked:
+    with asked_to_stop(minutes) as asked, run.opened(visible) as log:
         log.say(f"{recipe.name}: from step {run.progress.step:,} of {recipe.steps:,} on {run.devices}")
         for step in range(run.progress.step, recipe.steps):
             run.advance(step)
@@ -188,8 +197,8 @@ class _Run:
         if self.progress.step == self._saved or self._iterator is None:
             return
         self.progress.data = gathered(self._iterator.get_state())
-        self.checkpoints.save(self.progress.step, self.state, asdict(self.progress))
         self._log.data(self.progress.step, self.progress.stage, report(self.progress.data))
+        self.checkpoints.save(self.progress.step, self.state, asdict(self.progress))
         self._saved = self.progress.step
         self._window.restart()
 
@@ -201,32 +210,30 @@ class _Run:
             return state, Progress(**progress)
         state = self.trainer.init(build)
         if self.recipe.training.start is not None:
-            state = state._replace(params=self._started(Path(self.recipe.training.start), like.params))
+            state = state._replace(params=placed(started(self.recipe), like.params))
         return state, Progress()
 
-    def _started(self, start: Path, like: nnx.State) -> nnx.State:
-        architecture, _, params = load_folder(start)
-        if architecture != self.recipe.model:
-            raise NautileError(f"training.start: {start} holds a model of another architecture than the recipe's")
-        return placed(params, like)
-
     def _enter(self, stage: Stage) -> grain.DatasetIterator[dict[str, np.ndarray]]:
-        """The batches of the stage, from where they stand; a new stage's from their start."""
+        """The batches of the stage, from where they stand."""
         resumed = self.progress.stage == stage.name
         if self._iterator is not None:
             if resumed:
                 return self._iterator
             self._iterator.close()
         curriculum, process, processes = self.recipe.curriculum, jax.process_index(), jax.process_count()
-        self._iterator = batches(curriculum, stage, process, processes)
+        saved = self.progress.data
+        if saved and len(saved) != processes:
+            raise NautileError(f"the run was saved by {len(saved)} processes: resume it with as many")
+        self._iterator = batches(curriculum, stage, process, processes, after=saved[process] if saved else None)
         if resumed:
-            if len(self.progress.data) != processes:
-                raise NautileError(f"the run was saved by {len(self.progress.data)} processes: resume it with as many")
-            self._iterator.set_state(self.progress.data[process])
+            self._iterator.set_state(saved[process])
         self.progress.stage = stage.name
         if curriculum.held_out:
             at_once = curriculum.rows // self.recipe.training.accumulate
             self._held_out = HeldOut(self.trainer, curriculum, stage, self.recipe.training.evaluate_rows, at_once)
+            for source, places in self._held_out.corrupt.items():
+                self._log.passed_over(f"{source} (held out)", places)
+        self._window.restart()
         return self._iterator
 
     def _receive(self) -> None:
@@ -234,22 +241,22 @@ class _Run:
         if self._sent is None:
             return
         (step, batch, metrics), self._sent = self._sent, None
-        loss, norm = float(metrics["loss"]), float(metrics["gradient_norm"])
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NautileError(self._diverged(step, batch, loss, norm))
+        loss, norm, size = (float(metrics[name]) for name in ("loss", "gradient_norm", "parameter_norm"))
+        if not all(map(math.isfinite, (loss, norm, size))):
+            raise NautileError(self._diverged(step, batch, f"loss {loss}, norm of gradient {norm}, of weights {size}"))
         self._window.add(loss, norm)
         self.progress.step = step + 1
         self.progress.tokens += int(metrics["tokens"])
         self._log.advance(step + 1)
 
-    def _diverged(self, step: int, batch: Batch, loss: float, norm: float) -> str:
-        kept = self.folder / f"bad-batch-{step}-{jax.process_index()}.npz"
+    def _diverged(self, step: int, batch: Batch, figures: str) -> str:
+        kept = self.folder / f"bad-batch-{step + 1}-{jax.process_index()}.npz"
         np.savez_compressed(kept, **batch._asdict())
         self.checkpoints.wait()
         good = f"checkpoint {self.checkpoints.steps[-1]}" if self.checkpoints.steps else "none, the run's start"
         return (
-            f"step {step + 1} (stage {self.progress.stage}): the loss is {loss}, the gradient's norm {norm}; "
-            f"last good checkpoint: {good}; the batch is kept in {kept}; look at it, or lower the learning rate"
+            f"step {step + 1} (stage {self.progress.stage}) has no finite figures: {figures}; last good checkpoint: "
+            f"{good}; the batch is kept in {kept}; look at it, or begin again with a lower learning rate"
         )
 
     def _report(self) -> None:
@@ -277,7 +284,8 @@ class _Run:
         step = self.progress.step
         if self._held_out is not None:
             scores = list(self._held_out.scores(self.state.params))
-            self._log.evaluation([{"step": step, "stage": self.progress.stage, **s._asdict()} for s in scores])
+            place = {"step": step, "stage": self.progress.stage, "tokens": self.progress.tokens}
+            self._log.evaluation([{**place, **score._asdict()} for score in scores])
         for prompt in self.recipe.training.prompts if step else ():
             self._log.sample(step, prompt, self._continue(self.state.params, prompt))
         self._window.restart()

@@ -54,7 +54,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "no figures of training yet" in error_of(capsys, "plot", str(tmp_path / "none"))
     assert "are unknown" in error_of(capsys, "plan", "smoke", "--chips", "9xabacus")
     alone = error_of(capsys, "resume", str(tmp_path / "none"), "--coordinator", "127.0.0.1:1")
-    assert alone == "--coordinator needs --processes and --process"
+    assert alone == "--coordinator, --processes and --process belong together"
 
 
 def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

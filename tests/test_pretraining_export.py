@@ -63,9 +63,10 @@ def test_a_run_may_start_from_converted_weights(trained_run: Path, tmp_path: Pat
     first = next(r for r in read_metrics(tmp_path / "run") if r["kind"] == "evaluation" and r["source"] == "notes")
     assert first["step"] == 0
     np.testing.assert_allclose(first["bits_per_byte"], last["bits_per_byte"], rtol=1e-5)
-    begin(small_run.recipe(tmp_path, f"training.start={tmp_path / 'jax'}", "model.d_ff=30"), tmp_path / "other")
+    other = small_run.recipe(tmp_path, f"training.start={tmp_path / 'jax'}", "model.d_ff=30")
     with pytest.raises(NautileError, match="another architecture"):
-        train(tmp_path / "other", visible=False)
+        begin(other, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_curves_are_drawn(trained_run: Path, tmp_path: Path) -> None:

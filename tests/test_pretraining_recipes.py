@@ -63,12 +63,24 @@ def test_values_change_by_their_path() -> None:
         ("training.remat=some", "training.remat: Input should be 'none', 'dots' or 'blocks'"),
         ("optimizer.kind=sgd", "optimizer.kind: Input should be 'adamw' or 'muon'"),
         ("optimizer.warmup_steps=20", "warmup_steps is 20, it must be below the run's 20 steps"),
+        ("optimizer.clip_norm=0", "clip_norm must be positive; inf for no clipping"),
+        ("optimizer.learning_rate=-1e-2", "learning_rate must be a positive number"),
+        ("curriculum=3", "curriculum of the recipe must be a table, not 3"),
         ("learning_rate", "write it as path=value"),
     ],
 )
 def test_what_cannot_be_is_named_with_its_place(change: str, message: str) -> None:
     with pytest.raises(NautileError, match=message):
         load_recipe("smoke", DATA, [change])
+
+
+def test_a_source_for_each_file_has_its_share_by_size(tmp_path: Path) -> None:
+    for name, size in {"a.1.jsonl": 30, "a.2.jsonl": 10, "empty.jsonl": 0}.items():
+        (tmp_path / "br[1]").mkdir(exist_ok=True)
+        (tmp_path / "br[1]" / name).write_bytes(b"x" * size)
+    stage = load_recipe("smoke", tmp_path / "br[1]").curriculum.stages[0]
+    assert stage.shares == {"text/a.1.jsonl": 0.75, "text/a.2.jsonl": 0.25}
+    assert [path.name for source in stage.sources for path in source.files()] == ["a.1.jsonl", "a.2.jsonl"]
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:

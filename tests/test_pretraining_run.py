@@ -29,15 +29,50 @@ def test_tokens_rates_and_evaluations_are_accounted_for(trained_run: Path) -> No
     assert [record["step"] for record in trained] == list(range(2, 21, 2))
     rate = recipe.optimizer.schedule(recipe.steps)
     assert [record["learning_rate"] for record in trained] == [float(rate(step - 1)) for step in range(2, 21, 2)]
-    tokens = 0
+    tokens, after = 0, None
     for stage in recipe.curriculum.stages:
-        iterator = batches(recipe.curriculum, stage)
+        iterator = batches(recipe.curriculum, stage, after=after)
         tokens += sum(int((next(iterator)["document"] > 0).sum()) for _ in range(recipe.curriculum.steps(stage)))
+        after = iterator.get_state()
         iterator.close()
     assert trained[-1]["tokens"] == tokens
     held_out = [(r["step"], r["stage"], r["source"]) for r in records if r["kind"] == "evaluation"]
     first = [(step, "first", source) for step in (0, 10) for source in ("prose", "notes", "(mixture)")]
     assert held_out == [*first, (20, "second", "notes")]
+
+
+def test_a_second_stage_goes_on_where_the_first_left_its_sources(trained_run: Path) -> None:
+    curriculum = recipe_of(trained_run).curriculum
+    iterator = batches(curriculum, curriculum.stages[0])
+    for _ in range(curriculum.steps(curriculum.stages[0])):
+        next(iterator)
+    after = iterator.get_state()
+    place = after["sources"]["notes"]
+    iterator.close()
+    onward = batches(curriculum, curriculum.stages[1], prefetch=0, after=after)
+    begun = onward.get_state()["sources"]["notes"]
+    assert [begun[name] for name in ("cursor", "block", "document", "offset")] == [
+        place[name] for name in ("cursor", "block", "document", "offset")
+    ]
+    assert (begun["tokens"], begun["documents"]) == (0, 0)
+    afresh = batches(curriculum, curriculum.stages[1], prefetch=0)
+    assert not np.array_equal(next(onward)["ids"], next(afresh)["ids"])
+
+
+def test_a_file_is_held_out_in_all_its_sources_alike(tmp_path: Path) -> None:
+    made = small_run.recipe(
+        tmp_path, f"curriculum.stages.second.sources.notes.location={tmp_path / 'texts' / '*.jsonl'}"
+    )
+    with pytest.raises(NautileError, match=r"rows held out in the one are trained on in the other"):
+        begin(made, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(small_run.recipe(tmp_path), tmp_path / "run")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(NautileError, match=r"a checkpoint needs .* MB, 0 MB are free; there is none yet; make room"):
+        train(tmp_path / "run", minutes=0, visible=False)
 
 
 def test_corrupt_lines_are_counted_and_named_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,16 +154,16 @@ def test_a_damaged_checkpoint_is_named(trained_run: Path, tmp_path: Path) -> Non
 
 def test_a_loss_that_is_no_number_ends_the_run_with_all_that_one_needs(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    begin(small_run.recipe(tmp_path, "optimizer.learning_rate=1e38", "training.save_every=2"), run)
+    begin(small_run.recipe(tmp_path, "optimizer.learning_rate=1e38", "training.save_every=1"), run)
     with pytest.raises(NautileError) as caught:
         train(run, visible=False)
     message = str(caught.value)
-    assert "(stage first): the loss is" in message
+    assert "(stage first) has no finite figures: loss" in message
     (kept,) = run.glob("bad-batch-*.npz")
     assert str(kept) in message
     step = int(kept.name.split("-")[2])
     good = [int(path.name) for path in (run / "checkpoints").iterdir()]
-    assert all(number <= step for number in good)
+    assert all(number < step for number in good)
     assert f"last good checkpoint: checkpoint {max(good)}" in message
     with np.load(kept) as batch:
         assert batch["ids"].shape == (8, 24)
