@@ -17,6 +17,7 @@ from nautile.pretraining.step import TrainState
 
 class Checkpoints:
     """A folder of steps. A step counts only with its commit marker, which is written last; `keep` of them stay.
+    Without `keep` the folder is only read.
 
     Each holds `params` and `optimizer`, flat dicts from a leaf's path to its float32 array, and `progress`, JSON.
     """
@@ -37,7 +38,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, progress: dict[str, Any]) -> None:
-        """Copy the state off the devices and return; it is written in the background.
+        """Copy the state off the devices and return; it is written in the background, after the one before.
 
         Raises NautileError where the disk has no room for it.
         """

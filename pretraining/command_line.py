@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from nautile.errors import NautileError
 
-EXTRA = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "pydantic", "matplotlib"}
+EXTRA = {"jax", "jaxlib", "flax", "optax", "orbax", "grain", "pydantic", "matplotlib", "tensorstore"}
 
 app = typer.Typer(
     help="Train the language model in JAX: plan a run, run it, go on after a stop, look at it, export it.",

@@ -64,8 +64,7 @@ def convert_to_torch(source: Path, output: Path) -> NautileForCausalLM:
     Raises:
         NautileError: a damaged or partial source, an output that is not new or empty; it stays so when anything fails.
     """
-    with _new_folder(output):
-        return write_torch(*load_folder(source), output)
+    return write_torch(*load_folder(source), output)
 
 
 def write_torch(

@@ -20,8 +20,6 @@ from nautile.pretraining.step import Batch, Trainer
 SAMPLE_TOKENS = 48
 BLOCK = 16  # held-out documents read at a time: each stands for `held_out` rows that must be come by
 TEMPERATURE = 0.8
-
-
 MIXTURE = "(mixture)"
 
 

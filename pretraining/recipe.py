@@ -26,7 +26,7 @@ CUT = ("layout", "ranks")  # what of a curriculum decides its vocabulary
 
 @dataclass(frozen=True)
 class Training:
-    """How a run is run; nothing here changes what is learned but `accumulate`'s and `dtype`'s rounding, and `z_loss`.
+    """How a run is run. Only `start`, `z_loss` and the rounding of mesh, `accumulate` and `dtype` change the weights.
 
     The mesh has `data` × `fsdp` devices (-1: all that are left); a batch is worked off in `accumulate` parts.
     Steps are optimiser steps. `start` is a JAX checkpoint folder (`nautile convert --to jax`) to begin with.

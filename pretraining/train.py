@@ -64,7 +64,8 @@ class _Sent(NamedTuple):
 def begin(recipe: Recipe, folder: Path) -> None:
     """Make the folder of a new run, once it is sure that it can begin; every process of the run calls it.
 
-    Raises NautileError for a folder that is not empty, files that are missing, rows that the devices can't share.
+    Raises NautileError for a folder that is not empty, files that are missing, rows held out here and trained on there,
+    rows that the devices can't share, and weights to start with that are another model's.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NautileError(f"{folder} is not empty: go on with `nautile pretrain resume {folder}`, or name another")
@@ -120,8 +121,8 @@ def train(folder: Path, minutes: float | None = None, visible: bool = True) -> E
     SIGTERM, Ctrl-C and the end of `minutes` save a checkpoint and return early.
 
     Raises:
-        NautileError: a loss that is no number, naming step, batch and last good checkpoint; corrupt data beyond the
-            recipe's limit; a checkpoint that cannot be read.
+        NautileError: a loss, gradient or weight that is not finite, naming step, batch and last good checkpoint;
+            corrupt data beyond the recipe's limit; a checkpoint that cannot be read, or written for want of room.
     """
     recipe = recipe_of(folder)
     run = _Run(recipe, folder)
@@ -237,7 +238,7 @@ class _Run:
         return self._iterator
 
     def _receive(self) -> None:
-        """The metrics of the step on its way; a run whose loss is no number ends here."""
+        """The metrics of the step on its way; a run with a figure that is not finite ends here."""
         if self._sent is None:
             return
         (step, batch, metrics), self._sent = self._sent, None
