@@ -10,14 +10,30 @@ from nautile.errors import NautileError
 
 if TYPE_CHECKING:
     from nautile.model.checkpoints import Nautile, load, register
+    from nautile.tasks.analyze import analyze
+    from nautile.tasks.classifier import Classifier
     from nautile.tasks.classify import classify
+    from nautile.tasks.finetune.run import finetune
 
 __version__ = "0.1.0"
-__all__ = ["Nautile", "NautileError", "__version__", "classify", "load", "register"]
+__all__ = [
+    "Classifier",
+    "Nautile",
+    "NautileError",
+    "__version__",
+    "analyze",
+    "classify",
+    "finetune",
+    "load",
+    "register",
+]
 
 _HOMES = {
+    "Classifier": "nautile.tasks.classifier",
     "Nautile": "nautile.model.checkpoints",
+    "analyze": "nautile.tasks.analyze",
     "classify": "nautile.tasks.classify",
+    "finetune": "nautile.tasks.finetune.run",
     "load": "nautile.model.checkpoints",
     "register": "nautile.model.checkpoints",
 }

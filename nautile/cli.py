@@ -15,10 +15,11 @@ from typer import Argument, Option
 from nautile import __version__
 from nautile.errors import NautileError
 from nautile.pretraining.command_line import app as pretrain_app
+from nautile.tasks.finetune.command_line import finetune
 
 if TYPE_CHECKING:
     from nautile.model.heads import NautileForCausalLM
-    from nautile.tasks.classify import Judge
+    from nautile.tasks.judge import Judge
 
 app = typer.Typer(
     help="Structured judgments from large volumes of text.",
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.command()(finetune)
 app.add_typer(pretrain_app, name="pretrain")
 # The base of typer's usage errors, which has no public name.
 _USAGE_ERROR = cast(type[typer.BadParameter], typer.BadParameter.mro()[1])
@@ -41,6 +43,8 @@ Examples:
   nautile classify reviews.csv -o labelled.csv           the column "text"
   nautile classify posts.parquet -c body -o posts.jsonl  any format to any
   nautile classify big.csv.gz -o big.parquet --resume    on after a stop
+  nautile classify a.csv --task intent --answer-share 0.8   the surest rows
+  nautile classify a.csv --labels "refund, shipping, praise"  any labels
   nautile classify --text "I love it"                    one text
   cat a.csv | nautile classify - > b.csv                 through a pipe
 """
@@ -79,8 +83,15 @@ def classify(
     text: Annotated[list[str] | None, Option(help="A text to judge, in place of a file.")] = None,
     output: Annotated[Path | None, Option("--output", "-o", help="File to write; its suffix is its format.")] = None,
     column: Annotated[str | None, Option("--column", "-c", help="The column of texts (default: text).")] = None,
-    task: Annotated[str, Option(help="What to judge.")] = "sentiment",
-    model: Annotated[str | None, Option(help="A model's name or folder (default: the task's own).")] = None,
+    task: Annotated[str | None, Option(help="sentiment (default), emotion, intent or topic.")] = None,
+    labels: Annotated[str | None, Option(help="Labels of your own: comma-separated, or a .json or .txt file.")] = None,
+    multi_label: Annotated[bool, Option("--multi-label", help="Your labels may hold together.")] = False,
+    none_of_these: Annotated[bool, Option("--none-of-these", help="Your labels may all be wrong.")] = False,
+    permutations: Annotated[int, Option(help="Average over so many orders of your labels.")] = 1,
+    threshold: Annotated[float | None, Option(help="No label below this confidence.")] = None,
+    answer_share: Annotated[float | None, Option(help="Label this share of rows, the surest.")] = None,
+    set_coverage: Annotated[float | None, Option(help="Add label sets that hold the truth this often.")] = None,
+    model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,
     threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the output, drop an unfinished job.")] = False,
@@ -94,18 +105,29 @@ def classify(
 ) -> None:
     """Run `nautile classify`; see `Request` and `load_judge` for what its options mean."""
     from nautile.tasks.files.run import Request, judge_identity
+    from nautile.tasks.question import Policy, labels_from, question
+
+    asked = question(
+        task,
+        model,
+        None if labels is None else labels_from(labels),
+        multi_label=multi_label,
+        none_of_these=none_of_these,
+        permutations=permutations,
+        policy=Policy(threshold, answer_share, set_coverage),
+    )
 
     def load() -> "Judge":
         from nautile.tasks.classify import load_judge
 
-        return load_judge(task=task, model=model, threads=threads)
+        return load_judge(asked, threads)
 
     request = Request(
         input, text or None, output, column, format, encoding, delimiter, not no_quotes, prefix, limit,
         resume, overwrite, quiet,
     )  # fmt: skip
     with _stoppable("; what is done is kept: go on with --resume" if output and str(input) != "-" else ""):
-        request.run(load, judge_identity(task, model, threads))
+        request.run(load, judge_identity(asked, threads))
 
 
 class Framework(StrEnum):

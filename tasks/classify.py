@@ -1,32 +1,62 @@
 """`classify`: labels for the texts of a string, a list, a Series or a DataFrame, on the input's own index."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-from rich.console import Console
+import torch
 
 from nautile.errors import NautileError
-from nautile.tasks.judge import Judge, load_judge
-from nautile.tasks.progress import Meter
+from nautile.tasks.frames import judged_frame
+from nautile.tasks.heads.loading import KEPT, load_judging, load_task
+from nautile.tasks.judge import HeadJudge, Judge
+from nautile.tasks.question import DEFAULT_TASK, Policy, Question, question
+from nautile.tasks.zero_shot.judge import load_zero_shot
 
-CHUNK_ROWS = 2048
-SHOW_PROGRESS_FROM = 1000
+
+def judge_for(asked: Question) -> Judge:
+    """The judge that answers a question.
+
+    Raises:
+        NautileError: an unknown task or model, a model without labels, or a policy that it cannot follow.
+    """
+    if asked.labels is not None:
+        return load_zero_shot(asked)
+    if asked.model is not None:
+        if asked.task is not None:
+            raise NautileError(
+                f"give task={asked.task!r} or model={asked.model!r}, not both: a model has its own labels"
+            )
+        return HeadJudge(*load_judging(asked.model), asked.policy)
+    return HeadJudge(*load_task(asked.task or DEFAULT_TASK), asked.policy)
 
 
-@lru_cache(maxsize=4)
-def _cached_judge(task: str, model: str | None) -> Judge:
-    return load_judge(task, model)
+_cached_judge = lru_cache(maxsize=KEPT)(judge_for)
+
+
+def load_judge(asked: Question | None = None, threads: int | None = None) -> Judge:
+    """As `judge_for`, with torch's number of threads set."""
+    if threads is not None:
+        if threads < 1:
+            raise NautileError(f"threads must be at least 1, not {threads}")
+        torch.set_num_threads(threads)
+    return judge_for(asked or question())
 
 
 def classify(
     texts: str | Iterable[Any] | pd.Series | pd.DataFrame,
     column: str | None = None,
     *,
-    task: str = "sentiment",
+    task: str | None = None,
+    labels: Iterable[str] | Mapping[str, str] | None = None,
+    multi_label: bool = False,
+    none_of_these: bool = False,
+    permutations: int = 1,
+    threshold: float | None = None,
+    answer_share: float | None = None,
+    set_coverage: float | None = None,
     model: str | Path | None = None,
     progress: bool | None = None,
 ) -> pd.DataFrame:
@@ -35,56 +65,27 @@ def classify(
     Args:
         texts: one string, any iterable of strings, a Series, or a DataFrame with `column`.
         column: the DataFrame's column that holds the texts.
-        task: a built-in task: "sentiment" (negative, neutral, positive).
-        model: a checkpoint with a sequence classification head instead of the built-in one.
+        task: a built-in task: "sentiment" (the default), "emotion", "intent" or "topic".
+        labels: any labels instead of a task (zero-shot): a list of names, or names with descriptions.
+        multi_label: zero-shot labels may hold together; `label` joins them by "; ".
+        none_of_these: "none of these" is a possible answer.
+        permutations: average over so many orders of the labels; `agreement` then says how many agree with the answer.
+        threshold: a row below this confidence gets no label; with several labels a text: each label's own threshold.
+        answer_share: answer about this share of rows, the surest ones; needs a calibrated model.
+        set_coverage: add `set`, labels that hold the truth in this share of rows; needs a calibrated model.
+        model: a fine-tuned folder or a checkpoint with labels in place of a task; with `labels` the base to use.
         progress: show a bar; by default from 1,000 texts on, where standard error is a terminal.
 
     Returns:
-        A DataFrame on the input's index: `label`, `confidence`, one probability column a label, `windows` (how many
-        windows the text was read in; more than one for a long text), and `note`. A row that holds no text keeps its
-        place, without label, and `note` says why.
+        A DataFrame on the input's index: `label`, `confidence`, one probability column a label, for zero-shot
+        `legal_mass`, `windows` (how many windows the text was read in; more than one for a long text), and `note`. A
+        row that holds no text keeps its place, without label, and `note` says why. `attrs["remark"]` says whether the
+        probabilities are calibrated, and on what.
 
     Raises:
-        NautileError: an unknown task, model or column.
+        NautileError: an unknown task, model or column, or options that clash.
     """
-    values, index = _values(texts, column)
-    judge = _cached_judge(str(task), None if model is None else str(model))
-    shown = len(values) >= SHOW_PROGRESS_FROM and Console(stderr=True).is_terminal if progress is None else progress
-    parts = []
-    with Meter(visible=shown) as meter:
-        meter.begin(len(values))
-        for start in range(0, max(1, len(values)), CHUNK_ROWS):
-            columns = judge(values[start : start + CHUNK_ROWS], lambda rows: meter.advance(rows, judged=True))
-            parts.append(pd.DataFrame(columns))
-    result = pd.concat(parts, ignore_index=True)
-    kinds: dict[pa.DataType, Any] = {pa.float64(): "float64", pa.int64(): "int64", pa.string(): object}
-    return result.astype({name: kinds[kind] for name, kind in judge.columns.items()}).set_axis(index, axis=0)
-
-
-def _values(texts: Any, column: str | None) -> tuple[list[Any], pd.Index]:
-    if isinstance(texts, pd.DataFrame):
-        return _column(texts, column)
-    if column is not None:
-        raise NautileError(f"column={column!r} needs a DataFrame, not a {type(texts).__name__}")
-    if isinstance(texts, pd.Series):
-        return texts.tolist(), texts.index
-    if isinstance(texts, pa.Array | pa.ChunkedArray):
-        texts = texts.to_pylist()
-    flat = isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping | pa.Table)
-    if not flat or getattr(texts, "ndim", 1) != 1:
-        kind = type(texts).__name__
-        raise NautileError(f"texts must be a string, an iterable of strings, a Series or a DataFrame, not {kind}")
-    values = [texts] if isinstance(texts, str) else list(texts)
-    return values, pd.RangeIndex(len(values))
-
-
-def _column(frame: pd.DataFrame, column: str | None) -> tuple[list[Any], pd.Index]:
-    names = ", ".join(map(str, frame.columns))
-    if column is None:
-        raise NautileError(f"say which column holds the texts, column=…; there are: {names}")
-    if not isinstance(column, Hashable) or column not in frame.columns:
-        raise NautileError(f"no column {column!r}; there are: {names}")
-    values = frame[column]
-    if isinstance(values, pd.DataFrame):
-        raise NautileError(f"{values.shape[1]} columns are named {column!r}; rename all but one")
-    return values.tolist(), frame.index
+    policy = Policy(threshold, answer_share, set_coverage)
+    choice = {"multi_label": multi_label, "none_of_these": none_of_these, "permutations": permutations}
+    asked = question(task, model, labels, **choice, policy=policy)
+    return judged_frame(_cached_judge(asked), texts, column, progress)

@@ -18,6 +18,8 @@ LABELS = ("negative", "neutral", "positive")
 class FakeJudge:
     """Labels a text by its length; a window holds 1,000 characters."""
 
+    remark = ""
+
     columns: ClassVar = {
         "label": pa.string(),
         "confidence": pa.float64(),
@@ -47,7 +49,7 @@ class FakeJudge:
 def module() -> types.ModuleType:
     """What stands in for `nautile.tasks.classify`."""
     fake = types.ModuleType("nautile.tasks.classify")
-    fake.load_judge = lambda **options: FakeJudge()  # type: ignore[attr-defined]
+    fake.load_judge = lambda *options: FakeJudge()  # type: ignore[attr-defined]
     return fake
 
 

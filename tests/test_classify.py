@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import nautile
 from nautile.engine.batching import batches, windows
 from nautile.errors import NautileError
-from nautile.tasks.judge import VISIBLE, load_judge
+from nautile.tasks.cells import VISIBLE
+from nautile.tasks.classify import load_judge
 
 LABELS = ["negative", "neutral", "positive"]
 

@@ -47,7 +47,13 @@ def classify(*arguments: object) -> int:
 
 def start(*arguments: object, **variables: str) -> "subprocess.Popen[bytes]":
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], env={**ENVIRONMENT, **variables}, **pipes)
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.Popen(command, env={**ENVIRONMENT, **variables}, preexec_fn=_listen_to_ctrl_c, **pipes)
+
+
+def _listen_to_ctrl_c() -> None:
+    """A shell that runs the tests in the background has its children ignore the signal."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def parts(output: Path) -> list[Path]:
@@ -212,7 +218,7 @@ def test_an_input_that_changes_while_it_is_read_makes_no_output(
             return super().__call__(texts)
 
     module = fake_judge.module()
-    module.load_judge = lambda **options: Meddler()  # type: ignore[attr-defined]
+    module.load_judge = lambda *options: Meddler()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nautile.tasks.classify", module)
     assert classify(source, "-o", output) == 2
     assert "changed while it was read" in capsys.readouterr().err

@@ -25,6 +25,10 @@ class Judge(Protocol):
     def columns(self) -> Mapping[str, pa.DataType]:
         """The result columns in their order, and their types; label, windows and note are among them."""
 
+    @property
+    def remark(self) -> str:
+        """What a reader of the results must know, or nothing."""
+
     def __call__(self, texts: list[object], /) -> Mapping[str, list[object]]:
         """The result columns, each as long as `texts` and in its order."""
 

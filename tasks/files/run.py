@@ -1,5 +1,7 @@
 """`nautile classify` from its options to its output."""
 
+import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,14 +20,16 @@ from nautile.tasks.files.terminal import Preview
 from nautile.tasks.files.workspace import Workspace
 from nautile.tasks.files.writers import writer_for
 from nautile.tasks.progress import Meter
+from nautile.tasks.question import Question
 
 
-def judge_identity(task: str, model: str | None, threads: int | None) -> dict[str, object]:
+def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
     """All that decides what a judge answers, to the last bit: a resumed job must have the same."""
-    place = Path(model) if model and Path(model).exists() else None
+    place = Path(asked.model) if asked.model and Path(asked.model).exists() else None
     files = sorted(place.iterdir()) if place and place.is_dir() else [place] if place else []
     stamps = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    return {"task": task, "model": model, "model files": stamps, "threads": threads, "nautile": __version__}
+    asked_for = json.loads(json.dumps(dataclasses.asdict(asked)))
+    return {**asked_for, "model files": stamps, "threads": threads, "nautile": __version__}
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,9 @@ class Request:
                 tally = self._to_pipe(job, meter)
         if not self.quiet:
             where = f"; written to {self.output}" if self.output else ""
+            remark = f"; {job.judge.remark}" if job.judge.remark else ""
             Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(
-                f"{tally.sentence()}; {meter.rate:,.0f} rows/s{where}"
+                f"{tally.sentence()}; {meter.rate:,.0f} rows/s{where}{remark}"
             )
 
     def _source(self) -> Source:

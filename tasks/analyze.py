@@ -1,0 +1,85 @@
+"""`analyze`: several judgments of the same texts; those that share a backbone read each text once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from nautile.engine.reader import Reader, Vectors
+from nautile.errors import NautileError
+from nautile.tasks.decide import decide
+from nautile.tasks.frames import judged_frame
+from nautile.tasks.heads.head import Head
+from nautile.tasks.heads.loading import TASKS, load_judging, load_task
+from nautile.tasks.judge import Finished, Table
+from nautile.tasks.question import Policy
+
+
+class Panel(Table):
+    """Several heads, each with columns that begin with its name."""
+
+    def __init__(self, heads: dict[str, tuple[Reader, Head]], detail: bool) -> None:
+        self.heads, self.detail = heads, detail
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """NAME and NAME_confidence of each head, with `detail` NAME_LABEL as well; then windows and note."""
+        columns: dict[str, pa.DataType] = {}
+        for name, (_, head) in self.heads.items():
+            columns |= {name: pa.string(), f"{name}_confidence": pa.float64()}
+            columns |= {f"{name}_{label}": pa.float64() for label in head.labels if self.detail}
+        return {**columns, "windows": pa.int64(), "note": pa.string()}
+
+    @property
+    def remark(self) -> str:
+        """Which heads are not calibrated."""
+        names = [name for name, (_, head) in self.heads.items() if head.calibration is None]
+        return f"not calibrated: {', '.join(names)}" if names else ""
+
+    def read(self, texts: Sequence[str], finished: Finished) -> dict[str, list[Any]]:
+        """Read the texts once a backbone, then apply the heads."""
+        readers = list({id(reader): reader for reader, _ in self.heads.values()}.values())
+        read: dict[int, Vectors] = {}
+        for reader in readers:
+            read[id(reader)] = reader(texts, finished=finished if reader is readers[-1] else lambda index: None)
+        result: dict[str, list[Any]] = {"windows": read[id(readers[-1])].windows, "note": [""] * len(texts)}
+        for name, (reader, head) in self.heads.items():
+            found = head.probabilities(read[id(reader)].vectors_ND)
+            decided = decide(found, head.labels, head.kind, head.calibration, Policy())
+            result |= {name: decided.label, f"{name}_confidence": decided.confidence}
+            result |= {f"{name}_{label}": found[:, n].tolist() for n, label in enumerate(head.labels)}
+        return result
+
+
+def analyze(
+    texts: Any,
+    column: str | None = None,
+    *,
+    tasks: Sequence[str | Path] = TASKS,
+    detail: bool = False,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Judge each text in several respects.
+
+    Args:
+        texts: one string, any iterable of strings, a Series, or a DataFrame with `column`.
+        column: the DataFrame's column that holds the texts.
+        tasks: built-in tasks ("sentiment", "emotion", "intent", "topic") and folders of fine-tuned models, which
+            give their folder's name to their columns. Tasks on one backbone read each text once.
+        detail: also a probability column a label.
+        progress: show a bar; by default from 1,000 texts on, where standard error is a terminal.
+
+    Returns:
+        A DataFrame on the input's index: for each task its label and NAME_confidence, then `windows` and `note`.
+
+    Raises:
+        NautileError: an unknown task, model or column, or two tasks of one name.
+    """
+    if isinstance(tasks, str | Path):
+        raise NautileError(f"tasks must be a list, such as [{str(tasks)!r}]")
+    heads = {Path(task).name: load_task(str(task)) if task in TASKS else load_judging(task) for task in tasks}
+    if len(heads) < len(tasks) or not heads:
+        raise NautileError("tasks must name at least one task, and no two of one name")
+    return judged_frame(Panel(heads, detail), texts, column, progress)

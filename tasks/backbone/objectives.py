@@ -1,0 +1,144 @@
+"""What the backbone is trained to do, each a loss from a student and a random generator."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nautile.engine.batching import pad_right
+from nautile.engine.prefix import read_prefix
+from nautile.model.config import NautileConfig
+from nautile.model.heads import pool
+from nautile.model.model import NautileModel
+from nautile.model.vocabulary import Vocabulary
+from nautile.tasks.backbone.label_sets import LabelSet
+from nautile.tasks.backbone.teacher import Teacher
+from nautile.tasks.backbone.texts import SHORT
+from nautile.tasks.heads.sentiment_data import LABELS, NEUTRAL, Example
+from nautile.tasks.zero_shot.head import MatchingHead
+from nautile.tasks.zero_shot.labels import NONE, lay_out_labels
+
+LONGEST = 64  # tokens
+POOL = 4  # so many times a batch is drawn, and a run of alike lengths taken from it
+TEMPERATURE = 0.05  # of the teacher's similarities
+
+
+class Student(nn.Module):
+    """The backbone with the heads that are trained along with it."""
+
+    def __init__(self, config: NautileConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.backbone = NautileModel(config)
+        self.matching = MatchingHead(config.d_model)
+        self.sentiment = nn.Linear(config.d_model, len(LABELS))
+
+    def read(self, texts: Sequence[str], labels: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+        """Pooled texts (B,D), read after the label list if there is one, and pooled labels (N,D)."""
+        prefix = read_prefix(self.backbone, *lay_out_labels(self.vocabulary, labels)) if labels else None
+        rows = [row[:LONGEST] or [self.vocabulary.eos_id] for row in self.vocabulary.encode_batch(texts)]
+        ids_BL, mask_BL = (part.to(self.backbone.device) for part in pad_right(rows))
+        state = None if prefix is None else prefix.state.branch(len(rows))
+        vectors = pool(self.backbone(ids_BL, mask_BL, past_key_values=state).last_hidden_state.float(), mask_BL, "mean")
+        return vectors, vectors[:0] if prefix is None else prefix.spans_ND
+
+
+def alike(texts: Sequence[str], count: int, rng: random.Random) -> list[int]:
+    """Indices of `count` random texts of about one length."""
+    drawn = sorted((rng.randrange(len(texts)) for _ in range(POOL * count)), key=lambda index: len(texts[index]))
+    start = rng.randrange(len(drawn) - count + 1)
+    return drawn[start : start + count]
+
+
+def distillation(target: Tensor, scores: Tensor) -> Tensor:
+    """KL divergence of softmax(scores) from softmax(target), rows averaged."""
+    return F.kl_div(scores.float().log_softmax(-1), target.log_softmax(-1), log_target=True, reduction="batchmean")
+
+
+@dataclass
+class Embedding:
+    """Match the teacher's vectors, one by one and in their similarities within the batch."""
+
+    texts: Sequence[str]
+    teacher: Teacher
+    count: int = 48
+
+    def __call__(self, student: Student, rng: random.Random) -> Tensor:
+        """1 - cosine, and the divergence of the similarities."""
+        texts = [self.texts[index] for index in alike(self.texts, self.count, rng)]
+        target = self.teacher(texts).to(student.backbone.device)
+        found = student.matching.embed(student.read(texts)[0])
+        cosine = (found * target).sum(-1).mean()
+        return 1 - cosine + 0.5 * distillation(target @ target.T / TEMPERATURE, found @ target.T / TEMPERATURE)
+
+
+@dataclass
+class SoftLabels:
+    """Short texts stand as a label list; the teacher's cosines say how well each fits."""
+
+    texts: Sequence[str]
+    teacher: Teacher
+    count: int = 32
+
+    def __post_init__(self) -> None:
+        self.short = [text for text in self.texts if len(text) <= SHORT]
+
+    def __call__(self, student: Student, rng: random.Random) -> Tensor:
+        """The divergence of the student's choice from the teacher's."""
+        labels = rng.sample(self.short, rng.choice((4, 8, 16, 32, 64)))
+        texts = [self.texts[index] for index in alike(self.texts, self.count, rng)]
+        target = (self.teacher(texts) @ self.teacher(labels).T).to(student.backbone.device)
+        choice, _ = student.matching(*student.read(texts, labels))
+        return distillation(target / TEMPERATURE, choice)
+
+
+@dataclass
+class NamedLabels:
+    """Public label sets in random wordings, subsets and orders, with distractors and "none of these"."""
+
+    sets: Sequence[LabelSet]
+    count: int = 24
+
+    def __call__(self, student: Student, rng: random.Random) -> Tensor:
+        """Cross entropy of the choice, and binary cross entropy of each label's fit."""
+        source = rng.choice(self.sets)
+        rows = alike(source.texts, self.count, rng)
+        names = list(source.wordings)
+        if len(names) > 40:  # titles: those of the batch, and some more
+            own = {label for row in rows for label in source.labels[row]}
+            names = [*own, *rng.sample(names, rng.randrange(16))]
+        elif rng.random() < 0.5:
+            names = rng.sample(names, rng.randint(2, len(names)))
+        names = list(dict.fromkeys(names))
+        rng.shuffle(names)
+        labels = [source.wording(name, rng) for name in names] + [NONE]
+        fits = torch.tensor([[name in source.labels[row] for name in names] for row in rows])
+        fits = torch.cat([fits, ~fits.any(1, keepdim=True)], dim=1).float().to(student.backbone.device)
+        if len(set(labels)) < len(labels):
+            return torch.zeros((), device=student.backbone.device)
+        choice, fit = student.matching(*student.read([source.texts[row] for row in rows], labels))
+        chosen = -(choice.float().log_softmax(-1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
+        return chosen + F.binary_cross_entropy_with_logits(fit.float(), fits)
+
+
+@dataclass
+class Sentiment:
+    """Three labels; where annotators had no neutral choice the loss is between the other two."""
+
+    examples: Sequence[Example]
+    count: int = 40
+
+    def __post_init__(self) -> None:
+        self.texts = [example.text for example in self.examples]
+
+    def __call__(self, student: Student, rng: random.Random) -> Tensor:
+        """Cross entropy over the labels that the annotators could choose."""
+        chosen = [self.examples[index] for index in alike(self.texts, self.count, rng)]
+        device = student.backbone.device
+        logits = student.sentiment(student.read([example.text for example in chosen])[0])
+        barred = torch.tensor([[not e.has_neutral and n == NEUTRAL for n in range(len(LABELS))] for e in chosen])
+        truth = torch.tensor([example.label for example in chosen], device=device)
+        return F.cross_entropy(logits.float().masked_fill(barred.to(device), -1e4), truth)

@@ -1,0 +1,160 @@
+"""Train the backbone to a deadline; a run that was killed goes on when started again.
+
+python -m nautile.tasks.backbone.train CORPUS DATA RUN --minutes 120
+"""
+
+import json
+import math
+import random
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from nautile.engine.memory import keep_pages
+from nautile.model.compiled import compile_sca
+from nautile.model.config import NautileConfig
+from nautile.model.vocabulary import Vocabulary
+from nautile.tasks.backbone.label_sets import read_label_sets, save_json
+from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Sentiment, SoftLabels, Student
+from nautile.tasks.backbone.teacher import Teacher, token_embeddings
+from nautile.tasks.backbone.texts import gather
+from nautile.tasks.heads.sentiment_data import read_training
+
+LOG_EVERY, SAVE_EVERY = 20, 100
+AVERAGE = 0.998
+SCALE_SPEED = 20.0
+
+
+class Run:
+    """A training to a deadline in `folder`: log.jsonl and checkpoint.pt, which holds the averaged weights as well."""
+
+    def __init__(self, student: Student, folder: Path, minutes: float, learning_rate: float, seed: int) -> None:
+        self.student, self.folder, self.seconds, self.seed = student, folder, minutes * 60, seed
+        self.learning_rate, self.step, self.spent = learning_rate, 0, 0.0
+        self.optimizer = torch.optim.AdamW(_groups(student), lr=learning_rate, betas=(0.9, 0.98), fused=True)
+        self.average = {name: p.detach().clone() for name, p in student.named_parameters()}
+        if (folder / "checkpoint.pt").exists():
+            self._restore(torch.load(folder / "checkpoint.pt", weights_only=True))
+
+    def train(self, objectives: dict[str, tuple[Any, float]]) -> None:
+        """Until the time is spent: at each step every objective is drawn with its probability, losses are added."""
+        self.student.train()
+        sums: dict[str, list[float]] = {name: [] for name in objectives}
+        began = time.monotonic()
+        while self.spent < self.seconds:
+            rng = random.Random(f"{self.seed}/{self.step}")
+            drawn = [name for name, (_, share) in objectives.items() if rng.random() < share]
+            for name in drawn:
+                sums[name].append(self._backward(objectives[name][0], rng))
+            self._update()
+            now = time.monotonic()
+            self.spent, began = self.spent + now - began, now
+            if self.step % LOG_EVERY == 0:
+                self._log({name: round(sum(x) / len(x), 4) for name, x in sums.items() if x})
+                sums = {name: [] for name in objectives}
+            if self.step % SAVE_EVERY == 0:
+                self.save()
+        self.save()
+
+    def _backward(self, objective: Any, rng: random.Random) -> float:
+        with torch.autocast(self.student.backbone.device.type, torch.bfloat16):
+            loss: Tensor = objective(self.student, rng)
+        if loss.requires_grad:
+            loss.backward()
+        return loss.item()
+
+    def _update(self) -> None:
+        nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        done = self.spent / self.seconds
+        rate = min(1.0, (self.step + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, done))) / 2)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * rate * group["speed"]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        keep = min(AVERAGE, self.step / (self.step + 10))
+        for name, parameter in self.student.named_parameters():
+            self.average[name].lerp_(parameter.detach(), 1 - keep)
+
+    def _log(self, losses: dict[str, float]) -> None:
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps({"step": self.step, "minutes": round(self.spent / 60, 2), **losses}) + "\n")
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        state = {
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "spent": self.spent,
+        }
+        torch.save(state, self.folder / "checkpoint.tmp")
+        (self.folder / "checkpoint.tmp").replace(self.folder / "checkpoint.pt")
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average, self.step, self.spent = state["average"], state["step"], state["spent"]
+
+
+def _groups(student: Student) -> list[dict[str, Any]]:
+    """Weight decay for matrices, none for embeddings, norms and the spectral parameters; lone scales learn faster."""
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
+    scales: list[nn.Parameter] = []
+    for name, parameter in student.named_parameters():
+        matrix = parameter.ndim >= 2 and name.endswith((".weight", ".readout")) and "embed" not in name
+        (decayed if matrix else scales if parameter.ndim == 0 else free).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": 0.05, "speed": 1.0},
+        {"params": free, "weight_decay": 0.0, "speed": 1.0},
+        {"params": scales, "weight_decay": 0.0, "speed": SCALE_SPEED},
+    ]
+
+
+def _texts(corpus: Path, data: Path, folder: Path) -> list[str]:
+    path = folder / "texts.json"
+    if not path.exists():
+        save_json(path, gather(corpus, data))
+    texts: list[str] = json.loads(path.read_text())
+    return texts
+
+
+def main(
+    corpus: Annotated[Path, typer.Argument(help="folder of NAME.jsonl.xz")],
+    data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
+    folder: Annotated[Path, typer.Argument(help="folder of the run")],
+    minutes: float = 120,
+    learning_rate: float = 8e-4,
+    seed: int = 0,
+    compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's elementwise parts")] = False,
+) -> None:
+    """Train; the same command resumes."""
+    keep_pages()
+    if compiled:
+        compile_sca()
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary("nautile", 32_000)
+    student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
+    teacher = Teacher()
+    if not (folder / "checkpoint.pt").exists():
+        with torch.no_grad():
+            student.backbone.embed_tokens.weight.copy_(token_embeddings(vocabulary, 256, teacher))
+    texts = _texts(corpus, data, folder)
+    objectives = {
+        "embedding": (Embedding(texts, teacher), 1.0),
+        "soft labels": (SoftLabels(texts, teacher), 0.3),
+        "named labels": (NamedLabels(read_label_sets(data, corpus)), 0.35),
+        "sentiment": (Sentiment(read_training(data / "sentiment")), 0.35),
+    }
+    Run(student, folder, minutes, learning_rate, seed).train(objectives)
+
+
+if __name__ == "__main__":
+    typer.run(main)

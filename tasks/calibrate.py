@@ -1,0 +1,194 @@
+"""Probabilities one can use: temperature from held-out rows, thresholds, prediction sets with stated coverage.
+
+A `Calibration` is fitted on rows that the model did not learn from, and is kept beside the head as JSON. Kinds of
+judgment: "single" (one of the labels), "ordinal" (one of them, in order), "multi" (each label by itself).
+
+Sources: temperature scaling, Guo et al. 2017; least ambiguous sets, Sadinle et al. 2019; cross-fitted figures are those
+of temperatures fitted on the other folds.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from nautile.errors import NautileError
+
+Kind = Literal["single", "ordinal", "multi"]
+Array = NDArray[np.float64]
+
+BINS = 15
+FOLDS = 5
+LEVELS = 201  # quantiles kept of a score's distribution
+FEWEST_ROWS = 20
+TEMPERATURES = np.geomspace(0.05, 20, 121)
+
+
+class Calibration(BaseModel):
+    """What held-out rows say about a head's probabilities; figures are cross-fitted on those rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    source: str = Field(description="which rows, in words")
+    rows: int
+    temperature: float = Field(gt=0, description="logits are divided by it")
+    ece_before: float
+    ece: float
+    thresholds: list[float] | None = Field(default=None, description="multi: a label is given from here on")
+    confidence: list[float] = Field(description="quantiles of the confidence, 0 to 1 in even steps")
+    nonconformity: list[float] = Field(description="quantiles of the true labels' scores, for prediction sets")
+
+
+def probabilities(logits_NC: Array, kind: Kind, calibration: Calibration | None = None) -> Array:
+    """(N,C): a softmax, or for "multi" a sigmoid a label, of the logits divided by the temperature."""
+    scaled = np.asarray(logits_NC, dtype=float) / (1.0 if calibration is None else calibration.temperature)
+    if kind == "multi":
+        return np.exp(-np.logaddexp(0.0, -scaled))
+    shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
+    found: Array = shifted / shifted.sum(axis=1, keepdims=True)
+    return found
+
+
+def confidence_of(probabilities_NC: Array, kind: Kind) -> Array:
+    """(N): the chosen label's probability; for "multi" that of the least certain decision."""
+    if kind == "multi":
+        sure: Array = np.maximum(probabilities_NC, 1 - probabilities_NC).min(axis=1)
+        return sure
+    chosen = choose(probabilities_NC, kind)
+    picked: Array = probabilities_NC[np.arange(len(chosen)), chosen]
+    return picked
+
+
+def choose(probabilities_NC: Array, kind: Kind) -> NDArray[np.int64]:
+    """(N): the most probable label; "ordinal": the median one, which errs by the fewest steps on average."""
+    if kind == "ordinal":
+        median: NDArray[np.int64] = (probabilities_NC.cumsum(axis=1) < 0.5 - 1e-12).sum(axis=1)
+        return np.minimum(median, probabilities_NC.shape[1] - 1)
+    return np.asarray(probabilities_NC.argmax(axis=1))
+
+
+def ece(probabilities_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, bins: int = BINS) -> float:
+    """Expected calibration error over `bins` bins of equal width: of the chosen label, or of all of "multi"'s.
+
+    `truth` is (N) indices, for "multi" (N,C) booleans.
+    """
+    if kind == "multi":
+        sure, right = probabilities_NC.ravel(), np.asarray(truth, dtype=float).ravel()
+    else:
+        sure = confidence_of(probabilities_NC, kind)
+        right = (choose(probabilities_NC, kind) == truth).astype(float)
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [abs(float((sure - right)[place == n].sum())) for n in range(bins)]
+    return sum(gaps) / max(1, len(sure))
+
+
+def calibrate(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, source: str) -> Calibration:
+    """Fit on held-out rows: `truth` (N) indices, for "multi" (N,C) booleans; `source` names the rows in words.
+
+    Raises:
+        NautileError: fewer than 20 rows.
+    """
+    if len(logits_NC) < FEWEST_ROWS:
+        raise NautileError(f"{len(logits_NC)} held-out rows are too few to calibrate on; give at least {FEWEST_ROWS}")
+    temperature = _temperature(logits_NC, truth, kind)
+    found = _crossfitted(logits_NC, truth, kind)
+    levels = np.linspace(0, 1, LEVELS)
+    return Calibration(
+        kind=kind,
+        source=source,
+        rows=len(logits_NC),
+        temperature=temperature,
+        ece_before=ece(probabilities(logits_NC, kind), truth, kind),
+        ece=ece(found, truth, kind),
+        thresholds=best_thresholds(found, np.asarray(truth, dtype=bool)) if kind == "multi" else None,
+        confidence=np.quantile(confidence_of(found, kind), levels).tolist(),
+        nonconformity=np.quantile(_nonconformity(found, truth, kind), levels, method="higher").tolist(),
+    )
+
+
+def _loss(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, temperature: float) -> float:
+    scaled = logits_NC / temperature
+    if kind == "multi":
+        return float(np.logaddexp(0, np.where(truth, -scaled, scaled)).mean())
+    top = scaled.max(axis=1)
+    total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
+    return float((total - scaled[np.arange(len(scaled)), truth]).mean())
+
+
+def _temperature(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind) -> float:
+    """The temperature of least log loss, on a grid of 121 and then a finer one around the best."""
+    coarse = min(TEMPERATURES, key=lambda t: _loss(logits_NC, truth, kind, t))
+    return float(min(coarse * np.geomspace(0.95, 1.05, 41), key=lambda t: _loss(logits_NC, truth, kind, t)))
+
+
+def _crossfitted(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind) -> Array:
+    """Probabilities of each fold at the temperature of the others."""
+    folds = np.random.default_rng(0).permutation(len(logits_NC)) % FOLDS
+    found = np.empty_like(logits_NC, dtype=float)
+    for fold in range(FOLDS):
+        held, rest = folds == fold, folds != fold
+        found[held] = probabilities(logits_NC[held] / _temperature(logits_NC[rest], truth[rest], kind), kind)
+    return found
+
+
+def best_thresholds(probabilities_NC: Array, truth_NC: NDArray[np.bool_]) -> list[float]:
+    """For each label the threshold of best F1; 0.5 where the label never occurs."""
+    found = []
+    for scores, true in zip(probabilities_NC.T, truth_NC.T, strict=True):
+        order = np.argsort(-scores, kind="stable")
+        hits = true[order].cumsum()
+        f1 = 2 * hits / (np.arange(1, len(order) + 1) + max(1, true.sum()))
+        best = int(f1.argmax())
+        after = scores[order[best + 1]] if best + 1 < len(order) else 0.0
+        found.append(float((scores[order[best]] + after) / 2) if true.any() else 0.5)
+    return found
+
+
+def _nonconformity(
+    probabilities_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind
+) -> NDArray[np.float64]:
+    """One minus the probability of each row's true label; for "multi" of the least probable one, 0 where none is."""
+    if kind == "multi":
+        return 1 - np.where(truth, probabilities_NC, 1.0).min(axis=1)
+    missing: Array = 1 - probabilities_NC[np.arange(len(probabilities_NC)), truth]
+    return missing
+
+
+def prediction_sets(probabilities_NC: Array, calibration: Calibration, coverage: float) -> NDArray[np.bool_]:
+    """(N,C): the smallest sets that hold the truth (all true labels) in a share `coverage` of rows like the held-out.
+
+    A set may be empty: where a model is right more often than `coverage` asks, its least certain rows are given up.
+
+    Raises:
+        NautileError: a coverage outside (0, 1).
+    """
+    limit = _quantile(calibration.nonconformity, _finite(_share(coverage, "coverage"), calibration.rows))
+    return np.asarray(1 - probabilities_NC <= limit)
+
+
+def threshold_for(calibration: Calibration, answered: float) -> float:
+    """The confidence from which on a share `answered` of rows like the held-out ones gets an answer.
+
+    Raises:
+        NautileError: a share outside (0, 1).
+    """
+    return _quantile(calibration.confidence, 1 - _share(answered, "share to answer"))
+
+
+def _finite(coverage: float, rows: int) -> float:
+    """The level that makes the coverage hold for a new row, given so many held-out ones."""
+    return min(1.0, np.ceil((rows + 1) * coverage) / rows)
+
+
+def _quantile(levels: Sequence[float], share: float) -> float:
+    """The quantile at `share`, rounded up to the next level that was kept."""
+    return float(levels[int(np.ceil(share * (len(levels) - 1) - 1e-9))])
+
+
+def _share(value: float, name: str) -> float:
+    if not 0 < value < 1:
+        raise NautileError(f"{name} must lie between 0 and 1, not {value}")
+    return value

@@ -1,0 +1,255 @@
+"""`Classifier`: fit and predict on texts, by scikit-learn's rules."""
+
+from numbers import Real
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import Tags, check_consistent_length, check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import check_is_fitted
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Array, Calibration, choose, probabilities
+from nautile.tasks.classifier.fitting import METHODS, Fitted, LinearModel, Plan, fit_auto, fit_rows, fit_tuned
+from nautile.tasks.classifier.inputs import texts_of
+from nautile.tasks.classifier.linear import Rows
+from nautile.tasks.classifier.targets import Targets, as_given, merge, read_targets
+from nautile.tasks.classifier.vectors import read_vectors
+
+SEEDS = 2**31 - 1
+
+
+class Classifier(ClassifierMixin, BaseEstimator):
+    """Classify texts with a Nautile model.
+
+    X is a list, array or Series of texts, or a frame or 2-D array of one column. Each distinct text is read once, and
+    its vector is kept for later calls in this process (256 MB at most), so cross-validation and grid search do not
+    read a text again.
+
+    Args:
+        method: "linear": logistic regression on the base's vectors, whitened within the classes where held-out rows
+            say that it helps. "lora", "full": fine-tuning (extra `finetune`), minutes on a CPU. "auto": linear; but
+            from 2,000 rows and 20 a class on, rows of equal weight and peft installed, LoRA is trained too on four
+            fifths of the rows, and kept if its log loss on the last fifth is lower.
+        base: model to read with, or to tune: a name, folder or hub id.
+        multi_label: any number of labels a text. y is then an indicator matrix, or a list of labels for each text, in
+            which case `predict` gives an array of tuples.
+        C: inverse penalty of the logistic regression, for vectors of unit length on average; "auto": 0.1 to 100 by
+            cross-validation.
+        shrinkage: of the within-class covariance that the vectors are whitened by, from above 0 to 1, which is not
+            at all; "auto": by cross-validation.
+        class_weight: None, "balanced", or (linear, one label a text) a weight for each class.
+        cv: folds for choosing C and shrinkage and for calibrating, a scikit-learn splitter, or a list of splits.
+            From 5,000 rows on one fold of a whole number is used.
+        calibrate: divide logits by a temperature fitted on held-out rows; see `calibration_`.
+        empty: what a row without text is: "error", or "zero", a vector of zeros, from which fine-tuning learns nothing.
+        finetune_options: further options of `nautile.finetune`, such as {"epochs": 3}.
+        random_state: seed of folds and of fine-tuning.
+
+    Attributes:
+        classes_: the classes (C), sorted, or the columns of an indicator matrix.
+        method_: what was fitted: "linear", "lora" or "full".
+        calibration_: what held-out rows say of the probabilities; None where they are not calibrated, as with
+            `calibrate=False` or fewer than 20 held-out rows.
+        C_, shrinkage_: what was chosen; None for a fine-tuned model.
+    """
+
+    def __init__(
+        self,
+        method: str = "auto",
+        base: str = "nautile-mini",
+        *,
+        multi_label: bool = False,
+        C: float | str = "auto",
+        shrinkage: float | str = "auto",
+        class_weight: Any = None,
+        cv: Any = 5,
+        calibrate: bool = True,
+        empty: str = "error",
+        finetune_options: dict[str, Any] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.method = method
+        self.base = base
+        self.multi_label = multi_label
+        self.C = C
+        self.shrinkage = shrinkage
+        self.class_weight = class_weight
+        self.cv = cv
+        self.calibrate = calibrate
+        self.empty = empty
+        self.finetune_options = finetune_options
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit to texts X (N) and their labels y, each counting as often as `sample_weight` (N; linear only) says.
+
+        Raises:
+            NautileError: rows without text, fewer than two classes, or parameters that do not fit.
+        """
+        plan = self._plan()
+        texts, targets, weight_N = self._rows(X, y, sample_weight)
+        _check_classes(targets, weight_N)
+        if self.method in ("lora", "full"):
+            if sample_weight is not None:
+                raise NautileError(f'method={self.method!r} takes no sample_weight; use method="linear"')
+            return self._take(fit_tuned(texts, targets, self.method, plan), targets)
+        rows = Rows(read_vectors(plan.base, texts), targets.truth_NC, weight_N, targets.kind)
+        fitted = fit_rows(rows, plan) if self.method == "linear" else fit_auto(texts, targets, rows, plan)
+        return self._take(fitted, targets, rows)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Add rows to those of earlier calls, and fit the linear method to all of them anew.
+
+        The vectors of all rows are kept for that, also in a pickle, but not by `save`. New classes may come with any
+        call; `classes` names those that no row has yet.
+
+        Raises:
+            NautileError: also after a fit by another method or on another base, and after `load`.
+        """
+        plan = self._plan()
+        if self.method in ("lora", "full"):
+            raise NautileError(f'method={self.method!r} has no partial_fit; use method="linear"')
+        texts, targets, weight_N = self._rows(X, y, sample_weight)
+        vectors_ND = read_vectors(plan.base, texts)
+        if hasattr(self, "classes_"):
+            if self._seen is None or not self._fitted.reads(plan.base):
+                raise NautileError("partial_fit finds no earlier rows of this base to add to; begin with a clone")
+            targets = merge([self._targets._replace(truth_NC=self._seen.truth_NC), targets], classes)
+            vectors_ND = np.vstack([self._seen.vectors_ND, vectors_ND])
+            weight_N = np.append(self._seen.weight_N, weight_N)
+        else:
+            targets = merge([targets], classes)
+        _check_classes(targets)
+        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind)
+        return self._take(fit_rows(rows, plan), targets, rows)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The classes (N) of X; with `multi_label` an indicator matrix (N,C) or tuples (N) of labels, as y was.
+
+        With `multi_label` a label is given from its threshold of best F1 on held-out rows, 0.5 where not calibrated.
+        """
+        shares_NC = probabilities(self._logits(X), self._targets.kind)
+        if self._targets.kind == "multi":
+            thresholds = None if self.calibration_ is None else self.calibration_.thresholds
+            return as_given(self._targets, shares_NC >= (0.5 if thresholds is None else np.array(thresholds)))
+        best_N = choose(shares_NC, "single")
+        return as_given(self._targets, best_N[:, None] == np.arange(shares_NC.shape[1]))
+
+    def predict_proba(self, X: Any) -> Array:
+        """(N,C), calibrated where `calibration_` is there; with `multi_label` each label's by itself."""
+        return probabilities(self._logits(X), self._targets.kind)
+
+    def decision_function(self, X: Any) -> Array:
+        """Logits (N,C) at the calibrated temperature; for two classes (N), that of the second over the first."""
+        logits_NC = self._logits(X)
+        two = self._targets.kind == "single" and logits_NC.shape[1] == 2
+        return logits_NC[:, 1] - logits_NC[:, 0] if two else logits_NC
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy; with `multi_label` the share of rows with exactly the right labels."""
+        check_is_fitted(self, "classes_")
+        predicted = self.predict(X)
+        if self._targets.form == "lists":
+            right = [set(map(str, true)) == set(map(str, found)) for true, found in zip(y, predicted, strict=True)]
+            return float(np.average(right, weights=sample_weight))
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+
+    def save(self, folder: str | Path) -> None:
+        """Write a new folder, which `Classifier.load` and `nautile.classify(model=…)` read; nothing in it is pickled.
+
+        Raises:
+            NautileError: a folder that is not empty, or classes that cannot be columns of a result.
+        """
+        from nautile.tasks.classifier.storage import save
+
+        check_is_fitted(self, "classes_")
+        save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote; it predicts the same.
+
+        Raises:
+            NautileError: no such folder, or a damaged one.
+        """
+        from nautile.tasks.classifier.storage import load
+
+        return load(cls, Path(folder))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.allow_nan = self.empty == "zero"
+        tags.classifier_tags.multi_label = bool(self.multi_label)
+        return tags
+
+    def _texts(self, X: Any) -> list[str | None]:
+        return texts_of(X, self.empty)
+
+    def _rows(self, X: Any, y: Any, sample_weight: Any) -> tuple[list[str | None], Targets, Array]:
+        targets = read_targets(y, self.multi_label)
+        texts = self._texts(X)
+        check_consistent_length(texts, targets.truth_NC)
+        return texts, targets, self._weights(targets, sample_weight)
+
+    def _weights(self, targets: Targets, given: Any) -> Array:
+        N = len(targets.truth_NC)
+        weight_N = np.ones(N) if given is None else np.array(given, dtype=float)
+        if weight_N.shape != (N,):
+            raise NautileError(f"sample_weight has the shape {weight_N.shape}; give one number for each of {N} rows")
+        if not np.isfinite(weight_N).all() or (weight_N < 0).any() or not weight_N.any():
+            raise NautileError("sample_weight must be finite numbers, none below zero and not all zero")
+        if self.class_weight is None or self.method in ("lora", "full"):
+            return weight_N
+        if targets.kind == "multi":
+            raise NautileError("class_weight is for one label a text; with multi_label=True give sample_weight")
+        return weight_N * compute_sample_weight(self.class_weight, targets.classes[targets.truth_NC.argmax(axis=1)])
+
+    def _plan(self) -> Plan:
+        if self.method not in METHODS:
+            raise NautileError(f"unknown method={self.method!r}; choose one of {', '.join(METHODS)}")
+        shrinkage, strength = _number("shrinkage", self.shrinkage), _number("C", self.C)
+        if shrinkage is not None and shrinkage > 1:
+            raise NautileError(f"shrinkage must lie above 0 and not above 1, not {shrinkage}")
+        seed = int(check_random_state(self.random_state).randint(SEEDS))
+        return Plan(
+            str(self.base), shrinkage, strength, self.cv, self.calibrate, seed, self.class_weight, self.finetune_options
+        )
+
+    def _take(self, fitted: Fitted, targets: Targets, rows: Rows | None = None) -> Self:
+        self._fitted = fitted
+        self._seen = rows if isinstance(fitted.model, LinearModel) else None
+        self._targets = targets._replace(truth_NC=targets.truth_NC[:0])
+        self.classes_ = targets.classes
+        self.method_ = fitted.method
+        self.calibration_: Calibration | None = fitted.calibration
+        self.shrinkage_ = None if fitted.recipe is None else fitted.recipe.shrinkage
+        self.C_ = None if fitted.recipe is None else fitted.recipe.strength
+        return self
+
+    def _logits(self, X: Any) -> Array:
+        check_is_fitted(self, "classes_")
+        return self._fitted.scaled_logits(self._texts(X))
+
+
+def _number(name: str, value: Any) -> float | None:
+    """None for "auto"."""
+    if isinstance(value, str) and value == "auto":
+        return None
+    if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
+        raise NautileError(f'{name} must be "auto" or a number above 0, not {value!r}')
+    return float(value)
+
+
+def _check_classes(targets: Targets, weight_N: Array | None = None) -> None:
+    if targets.kind == "multi":
+        return
+    counts_C = np.ones(len(targets.classes)) if weight_N is None else weight_N @ targets.truth_NC
+    if (counts_C > 0).sum() < 2:
+        raise NautileError("y holds 1 class (of positive weight); there must be 2 classes at least")

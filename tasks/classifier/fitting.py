@@ -1,0 +1,117 @@
+"""From texts and targets to a fitted model: by a linear classifier, by fine-tuning, or by whichever does better."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Array, Calibration
+from nautile.tasks.classifier.linear import Linear, Recipe, Rows, fit_linear
+from nautile.tasks.classifier.selection import HeldOut, choose_recipe, split_rows
+from nautile.tasks.classifier.targets import Targets
+from nautile.tasks.classifier.tuned import Tuned, tune
+from nautile.tasks.classifier.vectors import read_vectors
+
+Method = Literal["auto", "linear", "lora", "full"]
+METHODS = ("auto", "linear", "lora", "full")
+TUNING_FROM = 2000  # rows
+TUNING_FROM_PER_CLASS = 20  # rows, on average
+FOLDS_OF_TRIAL = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to fit; `shrinkage` and `strength` None are chosen by cross-validation."""
+
+    base: str
+    shrinkage: float | None
+    strength: float | None
+    cv: Any
+    calibrate: bool
+    seed: int
+    class_weight: Any = None
+    options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A linear classifier of a base's vectors."""
+
+    base: str
+    linear: Linear
+
+    def logits(self, texts: Sequence[str | None]) -> Array:
+        """(N,C), uncalibrated; those of a row without text are the bias."""
+        return self.linear.logits(read_vectors(self.base, texts))
+
+
+class Fitted(NamedTuple):
+    """A model, how it was made, and what is known of its probabilities."""
+
+    model: LinearModel | Tuned
+    method: str
+    calibration: Calibration | None
+    recipe: Recipe | None = None
+
+    def reads(self, base: str) -> bool:
+        """Whether it is a linear classifier of this base's vectors."""
+        return isinstance(self.model, LinearModel) and self.model.base == base
+
+    def scaled_logits(self, texts: Sequence[str | None]) -> Array:
+        """(N,C), divided by the temperature where there is one."""
+        temperature = 1.0 if self.calibration is None else self.calibration.temperature
+        return self.model.logits(texts) / temperature
+
+
+def fit_rows(rows: Rows, plan: Plan) -> Fitted:
+    """The linear method, on vectors."""
+    chosen = plan.shrinkage is not None and plan.strength is not None
+    splits = [] if chosen and not plan.calibrate else split_rows(rows, plan.cv, plan.seed)
+    recipe, held = choose_recipe(rows, splits, plan.shrinkage, plan.strength)
+    calibration = held.calibration() if held is not None and plan.calibrate else None
+    return Fitted(LinearModel(plan.base, fit_linear(rows, recipe)), "linear", calibration, recipe)
+
+
+def fit_tuned(
+    texts: Sequence[str | None], targets: Targets, method: str, plan: Plan, held_out: np.ndarray | None = None
+) -> Fitted:
+    """Methods "lora" and "full"; without `held_out` a share of the rows validates.
+
+    Raises:
+        NautileError: class weights other than "balanced".
+    """
+    if plan.class_weight not in (None, "balanced"):
+        raise NautileError(f'method={method!r} takes class_weight "balanced" or None; for others use method="linear"')
+    weights = "balanced" if plan.class_weight == "balanced" else "none"
+    fixed = {"base": plan.base, "method": method, "class_weights": weights, "seed": plan.seed}
+    model = tune(texts, targets, held_out, options=plan.options, **fixed)
+    return Fitted(model, method, model.calibration if plan.calibrate else None)
+
+
+def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Plan) -> Fitted:
+    """Linear; but where there are rows enough, LoRA if its log loss on a fifth of the rows, held out, is lower.
+
+    The fine-tuned model is kept as it was tried: its held-out fifth has picked its checkpoint and calibrated it.
+    """
+    if not worth_tuning(rows):
+        return fit_rows(rows, plan)
+    train, test = split_rows(rows, FOLDS_OF_TRIAL, plan.seed)[0]
+    tuned = fit_tuned(texts, targets, "lora", plan, test)
+    linear = fit_rows(rows.take(train), plan)
+    assert isinstance(linear.model, LinearModel)
+    held = rows.take(test)
+    losses = [
+        HeldOut(logits, held).log_loss()
+        for logits in (linear.model.linear.logits(held.vectors_ND), tuned.model.logits([texts[n] for n in test]))
+    ]
+    return tuned if losses[1] < losses[0] else fit_rows(rows, plan)
+
+
+def worth_tuning(rows: Rows) -> bool:
+    """Whether "auto" tries fine-tuning: 2,000 rows, 20 a class, all of equal weight, and peft installed."""
+    N, C = rows.truth_NC.shape
+    enough = max(TUNING_FROM, TUNING_FROM_PER_CLASS * C) <= N
+    return enough and bool((rows.weight_N == rows.weight_N[0]).all()) and find_spec("peft") is not None

@@ -1,0 +1,128 @@
+"""What held-out rows decide: the recipe of the linear classifier, and the temperature of its probabilities.
+
+One pass of cross-validation serves both. Recipes are compared by log loss at the best temperature of each, because
+a temperature is fitted afterwards: what counts is how rows are ranked, not how sure the bare logits look.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate
+from nautile.tasks.classifier.linear import Recipe, Rows, cross_entropy, fit_linear
+
+SHRINKAGES = (1.0, 0.8, 0.3, 0.05)
+STRENGTHS = (10.0, 1.0, 100.0, 0.1)
+COARSE = 1e-4  # tolerance of the fits that are only compared
+ONE_SPLIT_FROM = 5000  # rows
+LOG_TEMPERATURES = (-4.0, 4.0)
+
+Index = NDArray[np.int64]
+Split = tuple[Index, Index]
+
+
+class HeldOut(NamedTuple):
+    """Logits (M,C) of rows that the model which made them had not seen, and those rows."""
+
+    logits_MC: Array
+    rows: Rows
+
+    def log_loss(self) -> float:
+        """The weighted mean, at the temperature where it is least."""
+        weight_M = self.rows.weight_N
+
+        def at(log_temperature: float) -> float:
+            scaled_MC = self.logits_MC / np.exp(log_temperature)
+            return float(weight_M @ cross_entropy(scaled_MC, self.rows.truth_NC, self.rows.kind) / weight_M.sum())
+
+        return float(minimize_scalar(at, bounds=LOG_TEMPERATURES, method="bounded", options={"xatol": 0.02}).fun)
+
+    def calibration(self) -> Calibration | None:
+        """From the rows, each as often as its weight says; None where they are fewer than 20."""
+        index = as_often(self.rows.weight_N)
+        if len(index) < FEWEST_ROWS:
+            return None
+        truth_MC = self.rows.truth_NC[index]
+        truth = truth_MC.astype(bool) if self.rows.kind == "multi" else truth_MC.argmax(axis=1)
+        return calibrate(self.logits_MC[index], truth, self.rows.kind, "cross-validated training rows")
+
+
+def choose_recipe(
+    rows: Rows, splits: list[Split], shrinkage: float | None, strength: float | None
+) -> tuple[Recipe, HeldOut | None]:
+    """The recipe that does best on held-out rows: first its shrinkage is chosen, then its strength; those given stay.
+
+    Without `splits` it is the first of each, and nothing is held out.
+    """
+    shrinkages = (shrinkage,) if shrinkage else SHRINKAGES
+    strengths = (strength,) if strength else STRENGTHS
+    best = Recipe(shrinkages[0], strengths[0])
+    if not splits:
+        return best, None
+    tried: dict[Recipe, HeldOut] = {}
+
+    def loss(recipe: Recipe) -> float:
+        if recipe not in tried:
+            tried[recipe] = hold_out(rows, splits, recipe)
+        return tried[recipe].log_loss()
+
+    best = min((best._replace(shrinkage=value) for value in shrinkages), key=loss)
+    best = min((best._replace(strength=value) for value in strengths), key=loss)
+    return best, tried[best]
+
+
+def hold_out(rows: Rows, splits: list[Split], recipe: Recipe) -> HeldOut:
+    """Fit on each split's first part and judge its second."""
+    logits = [fit_linear(rows.take(train), recipe, COARSE).logits(rows.vectors_ND[test]) for train, test in splits]
+    return HeldOut(np.concatenate(logits), rows.take(np.concatenate([test for _, test in splits])))
+
+
+def split_rows(rows: Rows, cv: Any, seed: int) -> list[Split]:
+    """Splits (train, test) of the rows: `cv` folds, or what a scikit-learn splitter or a list of splits says.
+
+    Folds are stratified by class; the only row of a class is never held out, so that no class is missing from
+    training. From 5,000 rows on the first fold alone is held out.
+
+    Raises:
+        NautileError: a `cv` that is none of these, or fewer than 2 folds.
+    """
+    splits = _folds(rows, int(cv), seed) if isinstance(cv, int | np.integer) else _given(rows.truth_NC, cv)
+    return [split for split in splits if all(rows.weight_N[part].sum() > 0 for part in split)]
+
+
+def _folds(rows: Rows, folds: int, seed: int) -> list[Split]:
+    if folds < 2:
+        raise NautileError(f"cv must be at least 2, not {folds}")
+    N = len(rows.truth_NC)
+    class_N = np.zeros(N, dtype=np.int64) if rows.kind == "multi" else rows.truth_NC.argmax(axis=1)
+    order = np.random.default_rng(seed).permutation(N)
+    order = order[np.argsort(class_N[order], kind="stable")]
+    fold_N = np.empty(N, dtype=np.int64)
+    fold_N[order] = np.arange(N) % folds
+    fold_N[np.bincount(class_N)[class_N] == 1] = -1
+    tests = [np.flatnonzero(fold_N == fold) for fold in range(1 if N >= ONE_SPLIT_FROM else folds)]
+    return [(np.flatnonzero(fold_N != fold), test) for fold, test in enumerate(tests)]
+
+
+def _given(truth_NC: Array, cv: Any) -> list[Split]:
+    try:
+        splits: Iterable[Any] = cv if isinstance(cv, list | tuple) else cv.split(truth_NC, truth_NC.argmax(axis=1))
+        return [(np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)) for train, test in splits]
+    except (AttributeError, TypeError):
+        raise NautileError("cv must be a number of folds, a scikit-learn splitter or a list of splits") from None
+
+
+def as_often(weight_N: Array) -> Index:
+    """Indices of rows, each as often as its weight where weights are small whole numbers, else in proportion.
+
+    At least as many as there are rows of positive weight, at most ten times as many.
+    """
+    fewest = int((weight_N > 0).sum())
+    total = weight_N.sum()
+    count = int(np.clip(round(total), fewest, 10 * fewest))
+    marks = (np.arange(count) + 0.5) / count * total
+    return np.searchsorted(weight_N.cumsum(), marks, side="right").clip(0, len(weight_N) - 1)

@@ -1,0 +1,123 @@
+"""A fitted `Classifier` as a folder: the model in its own format, and ``classifier.json``; nothing is pickled."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Calibration
+from nautile.tasks.classifier.fitting import Fitted, LinearModel
+from nautile.tasks.classifier.linear import Linear, Recipe
+from nautile.tasks.classifier.targets import Targets
+from nautile.tasks.classifier.tuned import Tuned
+
+NAME = "classifier.json"
+FORMAT = 1
+TYPES = "OUbiuf"  # kinds of NumPy dtypes that classes may have
+
+C = TypeVar("C")
+
+
+def save(classifier: Any, folder: Path) -> None:
+    """Write a new folder.
+
+    Raises:
+        NautileError: a folder that is not empty, or classes that cannot be named.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NautileError(f"{folder}: exists already; give a new or empty folder")
+    fitted, targets = classifier._fitted, classifier._targets
+    if targets.classes.dtype.kind not in TYPES:
+        raise NautileError(f"classes of type {targets.classes.dtype} cannot be saved; use texts or numbers")
+    if isinstance(fitted.model, Tuned):
+        fitted.model.write(folder)
+    else:
+        _head(fitted, targets).save(folder)
+    known = {
+        "format": FORMAT,
+        "parameters": _plain(classifier.get_params(deep=False)),
+        "classes": targets.classes.tolist(),
+        "classes_dtype": str(targets.classes.dtype),
+        "form": targets.form,
+        "dtype": targets.dtype,
+        "method": fitted.method,
+        "recipe": fitted.recipe,
+        "calibration": None if fitted.calibration is None else fitted.calibration.model_dump(),
+    }
+    (folder / NAME).write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load(kind: type[C], folder: Path) -> C:
+    """Read a folder.
+
+    Raises:
+        NautileError: no such folder, or a damaged one.
+    """
+    try:
+        known = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        if known["format"] != FORMAT:
+            raise NautileError(f"{folder}: written by another version of nautile (format {known['format']})")
+        classes = np.array(known["classes"], dtype=np.dtype(known["classes_dtype"]))
+        calibration = known["calibration"]
+        targets = Targets(classes, np.zeros((0, len(classes))), known["form"], known["dtype"])
+        fitted = Fitted(
+            _model(folder, known, len(classes)),
+            known["method"],
+            None if calibration is None else Calibration.model_validate(calibration),
+            None if known["recipe"] is None else Recipe(*known["recipe"]),
+        )
+        classifier: Any = kind(**_restored(known["parameters"]))
+    except NautileError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NautileError(f"{folder}: not a saved Classifier ({type(error).__name__}: {reason})") from None
+    loaded: C = classifier._take(fitted, targets)
+    return loaded
+
+
+def _head(fitted: Fitted, targets: Targets) -> Any:
+    import torch
+
+    from nautile.tasks.heads.head import Head
+
+    assert isinstance(fitted.model, LinearModel)
+    assert fitted.recipe is not None
+    weight_CD, bias_C = map(torch.from_numpy, fitted.model.linear)
+    names = tuple(str(label) for label in targets.classes.tolist())
+    about = {"base": fitted.model.base, "method": "linear", **fitted.recipe._asdict()}
+    return Head(names, weight_CD, bias_C, targets.kind, fitted.calibration, None, about)
+
+
+def _model(folder: Path, known: dict[str, Any], classes: int) -> LinearModel | Tuned:
+    from nautile.tasks.heads.head import load_head
+
+    if known["method"] != "linear":
+        return Tuned({name: content for name, content in Tuned.read(folder).files.items() if name != NAME})
+    head = load_head(folder)
+    if len(head.labels) != classes:
+        raise NautileError(f"{folder}: {len(head.labels)} labels in head.json, {classes} classes in {NAME}")
+    return LinearModel(str(head.about["base"]), Linear(head.weight_CD.numpy(), head.bias_C.numpy()))
+
+
+def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
+    """What JSON has a word for; class weights as pairs, for their keys need not be texts."""
+    found = {}
+    for name, value in parameters.items():
+        if name == "class_weight" and isinstance(value, dict):
+            value = [[_scalar(label), float(weight)] for label, weight in value.items()]
+        value = _scalar(value)
+        if value is None or isinstance(value, bool | int | float | str) or name in ("class_weight", "finetune_options"):
+            found[name] = value
+    return found
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value) if isinstance(value, Path) else value
+
+
+def _restored(parameters: dict[str, Any]) -> dict[str, Any]:
+    weights = parameters.get("class_weight")
+    return {**parameters, "class_weight": dict(map(tuple, weights))} if isinstance(weights, list) else parameters

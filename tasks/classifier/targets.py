@@ -1,0 +1,120 @@
+"""What scikit-learn hands over as y: one class a row, an indicator matrix, or a list of labels a row; and back."""
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Array, Kind
+
+Form = Literal["class", "indicator", "lists"]
+
+
+class Targets(NamedTuple):
+    """Truth (N,C) of `classes` (C), in the form that y came in and predictions go out; dtype that of an indicator."""
+
+    classes: np.ndarray
+    truth_NC: Array
+    form: Form
+    dtype: str = "int64"
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of judgment."""
+        return "single" if self.form == "class" else "multi"
+
+
+def read_targets(y: Any, multi_label: bool) -> Targets:
+    """The classes of y, sorted, and what is true of each row.
+
+    Raises:
+        NautileError: no y, or one of several columns without `multi_label`, or one column with it.
+        ValueError: scikit-learn's own words on NaN and continuous targets.
+    """
+    if y is None:
+        raise NautileError("Classifier requires y to be passed, but the target y is None")
+    if multi_label:
+        return _lists(y) if _holds_lists(y) else _indicator(y)
+    if _holds_lists(y):
+        raise NautileError("y holds a list of labels for each text; give multi_label=True")
+    found = np.asarray(y) if not hasattr(y, "shape") else y
+    if found.ndim == 2 and found.shape[1] > 1:
+        raise NautileError(f"y has {found.shape[1]} columns; for several labels a text give multi_label=True")
+    column = column_or_1d(found, warn=True)
+    assert_all_finite(column, input_name="y")
+    check_classification_targets(column)
+    classes, index_N = np.unique(column, return_inverse=True)
+    return Targets(classes, np.eye(len(classes))[index_N], "class")
+
+
+def _holds_lists(y: Any) -> bool:
+    """Whether rows are collections of labels, rather than of zeros and ones."""
+    rows = [row for row in y if isinstance(row, list | tuple | set | frozenset | np.ndarray)] if _walks(y) else []
+    if not rows:
+        return False
+    if any(isinstance(row, set | frozenset) for row in rows) or len({len(row) for row in rows}) > 1:
+        return True
+    return any(value not in (0, 1) for row in rows for value in row)
+
+
+def _walks(y: Any) -> bool:
+    return not hasattr(y, "columns") and getattr(y, "ndim", 1) == 1 and hasattr(y, "__iter__")
+
+
+def _lists(y: Any) -> Targets:
+    rows = [row if isinstance(row, list | tuple | set | frozenset | np.ndarray) else [row] for row in y]
+    classes, _ = np.unique([label for row in rows for label in row], return_inverse=True)
+    place = {label: n for n, label in enumerate(classes.tolist())}
+    truth_NC = np.zeros((len(rows), len(classes)))
+    for n, row in enumerate(rows):
+        truth_NC[n, [place[label] for label in row]] = 1
+    return Targets(classes, truth_NC, "lists")
+
+
+def _indicator(y: Any) -> Targets:
+    given = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+    if given.ndim != 2:
+        raise NautileError("multi_label=True takes y as an indicator matrix or a list of labels for each text")
+    if not np.isin(given, (0, 1)).all():
+        raise NautileError("an indicator matrix y holds zeros and ones only")
+    names = np.asarray(y.columns) if hasattr(y, "columns") else np.arange(given.shape[1])
+    return Targets(names, given.astype(float), "indicator", str(given.dtype))
+
+
+def as_given(targets: Targets, chosen_NC: np.ndarray) -> np.ndarray:
+    """Predictions, (N,C) booleans, in the form of y: classes, an indicator matrix, or an array of tuples of labels."""
+    if targets.form == "class":
+        found: np.ndarray = targets.classes[chosen_NC.argmax(axis=1)]
+        return found
+    if targets.form == "indicator":
+        return chosen_NC.astype(targets.dtype)
+    rows = np.empty(len(chosen_NC), dtype=object)
+    rows[:] = [tuple(targets.classes[row].tolist()) for row in chosen_NC]
+    return rows
+
+
+def merge(parts: list[Targets], classes: Any = None) -> Targets:
+    """Rows of several batches as one, over all their classes and those of `classes`.
+
+    Raises:
+        NautileError: batches of different forms or kinds of labels.
+    """
+    first = parts[0]
+    if any(part.form != first.form for part in parts):
+        raise NautileError("y comes in another form than before; give all batches in one form")
+    if first.form == "indicator":
+        if any(not np.array_equal(part.classes, first.classes) for part in parts):
+            raise NautileError("y has other columns than before; give every batch all labels")
+        return first._replace(truth_NC=np.vstack([part.truth_NC for part in parts]))
+    named = [part.classes for part in parts] + ([] if classes is None else [np.asarray(classes)])
+    if len({"text" if names.dtype.kind in "OUS" else "number" for names in named if len(names)}) > 1:
+        raise NautileError("labels are texts in one batch and numbers in another; give all in one type")
+    known = np.unique(np.concatenate([names for names in named if len(names)] or named))
+    truth_NC = np.zeros((sum(len(part.truth_NC) for part in parts), len(known)))
+    row = 0
+    for part in parts:
+        truth_NC[row : row + len(part.truth_NC), np.searchsorted(known, part.classes)] = part.truth_NC
+        row += len(part.truth_NC)
+    return first._replace(classes=known, truth_NC=truth_NC)

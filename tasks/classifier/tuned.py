@@ -1,0 +1,101 @@
+"""A fine-tuned model that the estimator owns: the files of its run in memory, read into a model when first used."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Array, Calibration
+from nautile.tasks.classifier.targets import Targets
+
+if TYPE_CHECKING:
+    from nautile.engine.reader import Reader
+    from nautile.tasks.heads.head import Head
+
+OURS = ("data", "output", "validation", "text", "label", "labels", "kind", "method", "base", "config", "overwrite")
+
+
+class Tuned:
+    """Logits (N,C) from a fine-tuning run's files, by name; pickles and copies as these."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.files = dict(files)
+        self._ready: tuple[Reader, Head] | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Tuned":
+        """The files of a folder, without those in folders below it."""
+        return cls({path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()})
+
+    def write(self, folder: Path) -> None:
+        """Write the files into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+
+    def logits(self, texts: Sequence[str | None]) -> Array:
+        """(N,C), uncalibrated; those of a row without text are the head's bias."""
+        import torch
+
+        reader, head = self._model()
+        there = [n for n, text in enumerate(texts) if text is not None]
+        vectors_ND = torch.zeros(len(texts), reader.model.config.d_model)
+        vectors_ND[there] = reader([texts[n] or "" for n in there]).vectors_ND
+        return head.logits(vectors_ND)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """As the run found it on its validation rows."""
+        return self._model()[1].calibration
+
+    def _model(self) -> "tuple[Reader, Head]":
+        if self._ready is None:
+            from nautile.tasks.heads.loading import load_judging
+
+            with TemporaryDirectory(prefix="nautile-", ignore_cleanup_errors=True) as folder:
+                self.write(Path(folder))
+                self._ready = load_judging(folder)
+        return self._ready
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": self.files, "_ready": None}
+
+
+def tune(
+    texts: Sequence[str | None],
+    targets: Targets,
+    held_out: np.ndarray | None = None,
+    *,
+    options: Mapping[str, Any] | None,
+    **fixed: Any,
+) -> Tuned:
+    """Fine-tune on the rows, those at `held_out` for validation; rows without text teach nothing.
+
+    `fixed` are options of `finetune` that the estimator decides, `options` those of its user, which come first.
+
+    Raises:
+        NautileError: options that `finetune` does not know, or that are the estimator's own.
+    """
+    from nautile.tasks.finetune.run import finetune
+
+    if clash := sorted(set(options or {}) & set(OURS)):
+        raise NautileError(f"finetune_options holds {clash[0]!r}, which Classifier decides itself; leave it out")
+    names = [str(label) for label in targets.classes.tolist()]
+    frame = pd.DataFrame({"text": texts, "label": _labels(targets, names)})
+    held = np.zeros(len(frame), dtype=bool)
+    held[held_out if held_out is not None else []] = True
+    with TemporaryDirectory(prefix="nautile-", ignore_cleanup_errors=True) as folder:
+        given = {"kind": targets.kind, "labels": names, **fixed, **(options or {})}
+        validation = frame[held] if held.any() else None
+        run = finetune(frame[~held], validation=validation, output=str(Path(folder) / "run"), quiet=True, **given)
+        return Tuned.read(run)
+
+
+def _labels(targets: Targets, names: list[str]) -> list[Any]:
+    if targets.form == "class":
+        return [names[n] for n in targets.truth_NC.argmax(axis=1)]
+    return [[names[n] for n in np.flatnonzero(row)] for row in targets.truth_NC]

@@ -1,0 +1,78 @@
+"""From probabilities to what a row says: its label or none, how sure, the set that holds the truth, and a note."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import (
+    Array,
+    Calibration,
+    Kind,
+    choose,
+    confidence_of,
+    prediction_sets,
+    threshold_for,
+)
+from nautile.tasks.names import SEPARATOR
+from nautile.tasks.question import Policy
+
+
+class Decisions(NamedTuple):
+    """One entry a text; `sets` is None where none were asked for."""
+
+    label: list[str | None]
+    confidence: list[float]
+    sets: list[str] | None
+    note: list[str]
+
+
+def decide(
+    probabilities_NC: Array, labels: Sequence[str], kind: Kind, calibration: Calibration | None, policy: Policy
+) -> Decisions:
+    """Choose labels, keep silent below the policy's confidence, and make sets.
+
+    Raises:
+        NautileError: a policy that needs a calibration where there is none.
+    """
+    check_policy(policy, kind, calibration)
+    sure = confidence_of(probabilities_NC, kind)
+    if kind == "multi":
+        chosen, note = _several(probabilities_NC, labels, calibration, policy), "no label fits"
+    else:
+        best = choose(probabilities_NC, kind)
+        least = _least(policy, calibration)
+        chosen = [labels[n] if p >= least else None for n, p in zip(best, sure, strict=True)]
+        note = f"unsure: confidence below {least:.3f}"
+    sets = None
+    if policy.set_coverage is not None and calibration is not None:
+        sets = [_joined(row, labels) for row in prediction_sets(probabilities_NC, calibration, policy.set_coverage)]
+    return Decisions(chosen, sure.tolist(), sets, [note if label is None else "" for label in chosen])
+
+
+def check_policy(policy: Policy, kind: Kind, calibration: Calibration | None) -> None:
+    """Raise NautileError where the policy cannot be followed."""
+    if calibration is None and (policy.answer_share is not None or policy.set_coverage is not None):
+        name = "answer_share" if policy.answer_share is not None else "set_coverage"
+        raise NautileError(f"{name} needs calibrated probabilities, which this model does not have: use threshold")
+    if kind == "multi" and policy.answer_share is not None:
+        raise NautileError("answer_share is for one label a text; with several labels use threshold")
+
+
+def _least(policy: Policy, calibration: Calibration | None) -> float:
+    if policy.answer_share is not None and calibration is not None:
+        return threshold_for(calibration, policy.answer_share)
+    return policy.threshold or 0.0
+
+
+def _several(
+    probabilities_NC: Array, labels: Sequence[str], calibration: Calibration | None, policy: Policy
+) -> list[str | None]:
+    fitted = None if calibration is None else calibration.thresholds
+    least = np.array(fitted or [0.5] * len(labels)) if policy.threshold is None else policy.threshold
+    return [_joined(row, labels) or None for row in probabilities_NC >= least]
+
+
+def _joined(members: Sequence[bool], labels: Sequence[str]) -> str:
+    return SEPARATOR.join(label for label, member in zip(labels, members, strict=True) if member)

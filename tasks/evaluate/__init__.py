@@ -1,0 +1,1 @@
+"""How good a model is on labelled rows: figures with intervals, comparisons on the same rows, pictures, a report."""

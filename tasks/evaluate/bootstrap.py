@@ -1,0 +1,66 @@
+"""Bootstrap: rows drawn again with replacement, every measure taken of the same draws."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Array
+from nautile.tasks.evaluate.measures import Measure
+from nautile.tasks.evaluate.results import Estimate
+
+LEVEL = 0.95
+CHUNK = 1_000_000  # weights held at once
+
+
+def draws(rows: int, resamples: int, seed: int) -> Iterator[Array]:
+    """Weights (R,N) in parts: how often each row was drawn; each resample has as many draws as there are rows."""
+    generator = np.random.default_rng(seed)
+    step = max(1, CHUNK // rows)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        keys = generator.integers(0, rows, (count, rows)) + np.arange(count)[:, None] * rows
+        yield np.bincount(keys.ravel(), minlength=count * rows).reshape(count, rows).astype(float)
+
+
+def bootstrap(measures: Mapping[str, Measure], rows: int, resamples: int, seed: int) -> dict[str, list[Estimate]]:
+    """Each measure's values on the rows as they are, with their 95 % intervals (none for 0 resamples).
+
+    Raises:
+        NautileError: no rows, or a negative number of resamples.
+    """
+    if rows < 1 or resamples < 0:
+        raise NautileError(f"{rows} rows, {resamples} resamples: give at least one row and 0 resamples or more")
+    plain = {name: measure(np.ones((1, rows)))[0] for name, measure in measures.items()}
+    drawn: dict[str, list[Array]] = {name: [] for name in measures}
+    for weights_RN in draws(rows, resamples, seed):
+        for name, measure in measures.items():
+            drawn[name].append(measure(weights_RN))
+    return {
+        name: [
+            interval(float(value), np.concatenate(drawn[name])[:, place] if resamples else np.empty(0))
+            for place, value in enumerate(values)
+        ]
+        for name, values in plain.items()
+    }
+
+
+def interval(value: float, sample_R: Array) -> Estimate:
+    """The percentile interval of a resampled figure; resamples in which it is undefined are left out."""
+    sample_R = sample_R[~np.isnan(sample_R)]
+    if not len(sample_R):
+        return Estimate(value=value)
+    low, high = np.quantile(sample_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value=value, low=float(low), high=float(high))
+
+
+def without_bias(estimate: Estimate) -> Estimate:
+    """The basic interval, the percentile one mirrored at the value, for a figure that noise can only raise.
+
+    An error of calibration is such a figure: a resample adds noise to what is noise already, so that its percentiles
+    may all lie above the value and exclude zero where nothing is wrong.
+    """
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    low, high = (max(0.0, 2 * estimate.value - end) for end in (estimate.high, estimate.low))
+    return Estimate(value=estimate.value, low=low, high=high)

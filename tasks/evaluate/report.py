@@ -1,0 +1,49 @@
+"""A readable report, in Markdown."""
+
+from collections.abc import Sequence
+
+from nautile.tasks.evaluate.results import Comparison, Figures
+from nautile.tasks.evaluate.tables import Sheet, comparison, sheets
+
+PICTURES = {"confusion.png": "Confusion", "reliability.png": "Reliability", "coverage.png": "Accuracy by coverage"}
+
+
+def markdown(
+    figures: Figures,
+    title: str,
+    notes: Sequence[str] = (),
+    comparisons: Sequence[Comparison] = (),
+    pictures: bool = False,
+) -> str:
+    """The report; with `pictures` it shows the files that `plots` writes beside it."""
+    parts = [f"# {title}", about(figures), "".join(f"- {note}\n" for note in notes).rstrip()]
+    first, *rest = sheets(figures)
+    parts.append(_section(first))
+    for found in comparisons:
+        parts += [_section(comparison(found, figures)), found.verdict]
+    if pictures:
+        parts += [f"![{said}]({name})" for name, said in PICTURES.items()]
+    parts += [_section(sheet) for sheet in rest]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def about(figures: Figures) -> str:
+    """What the figures rest on, in words."""
+    known = f"Probabilities were calibrated on {figures.calibrated}." if figures.calibrated else NOT_CALIBRATED
+    how = f"Intervals: {figures.resamples:,} bootstrap resamples of the rows, seed {figures.seed}."
+    unseen = len(figures.labels) - len(figures.per_class)
+    silent = f" {unseen} of its labels neither occur nor were given." if unseen else ""
+    return f"{figures.rows:,} rows, {len(figures.labels)} labels.{silent} {known} {how if figures.resamples else ''}".strip()
+
+
+NOT_CALIBRATED = "The probabilities are not calibrated: take them as scores, and ECE as how far they are off."
+
+
+def _section(sheet: Sheet) -> str:
+    rule = ["---", *["---:"] * (len(sheet.columns) - 1)]
+    lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in (sheet.columns, rule, *sheet.rows)]
+    return f"## {_cell(sheet.title)}\n\n" + "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

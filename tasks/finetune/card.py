@@ -1,0 +1,99 @@
+"""The model card of a run: what it is, how it did, how to load it, what it cannot do."""
+
+from pathlib import Path
+
+from nautile.tasks.calibrate import Kind
+from nautile.tasks.finetune.outcome import Outcome
+
+KINDS: dict[Kind, str] = {
+    "single": "one of the labels",
+    "ordinal": "one of the labels, which have an order",
+    "multi": "any number of the labels",
+}
+WHAT = {
+    "lora": "a LoRA adapter (peft's own format), with the `score` layer that ends in the labels",
+    "full": "a whole checkpoint, every weight trained",
+    "head": "a linear head on the untouched model",
+}
+MOST_LABELS = 40
+
+
+def card(outcome: Outcome, name: str) -> str:
+    """README.md of the run folder `name`."""
+    front = ["---", "library_name: " + ("peft" if outcome.options.method == "lora" else "nautile")]
+    front += ["pipeline_tag: text-classification", "license: unknown  # yours to say; see below", "---"]
+    parts = ["\n".join(front), f"# {name}", _what(outcome), _figures(outcome), _use(outcome, name), _limits(outcome)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _what(outcome: Outcome) -> str:
+    options, split, training = outcome.options, outcome.split, outcome.training
+    labels = split.train.labels
+    shown = ", ".join(f"`{label}`" for label in labels[:MOST_LABELS])
+    more = f" and {len(labels) - MOST_LABELS} more (head.json has all)" if len(labels) > MOST_LABELS else ""
+    lines = [
+        f"Base model: `{options.base}`. This folder holds {WHAT[options.method]}.",
+        f"It gives a text {KINDS[split.train.kind]}. The {len(labels)} labels: {shown}{more}.",
+        f"Trained on {len(split.train.texts):,} rows, validated on {len(split.valid.texts):,}, "
+        f"in {training.seconds / 60:.1f} minutes; `config.yaml` repeats it.",
+    ]
+    return "\n\n".join([*lines, "\n".join(f"- {note}" for note in outcome.notes)]).rstrip()
+
+
+def _figures(outcome: Outcome) -> str:
+    found = outcome.figures
+    if found is None:
+        return "## Figures\n\nNothing was validated."
+    rows = [
+        f"| {name} | {estimate.value:.3f} | {estimate.low:.3f} to {estimate.high:.3f} |"
+        for name, estimate in (("accuracy", found.accuracy), ("macro-F1", found.macro_f1), ("ECE", found.ece))
+    ]
+    optimism = (
+        "The best checkpoint and the calibration were chosen on these very rows, so expect a little less on new ones; "
+        "`nautile evaluate` measures on rows of your own. More: `report.md`, `metrics.json`, `curves.png`."
+    )
+    table = ["| validation | | 95 % interval |", "|---|---:|---:|", *rows]
+    return "## Figures\n\n" + "\n".join(table) + "\n\n" + optimism
+
+
+def _use(outcome: Outcome, name: str) -> str:
+    short = f'```python\nimport nautile\n\nnautile.classify(texts, model="{name}")\n```'
+    if outcome.options.method == "head":
+        return f"## Use\n\n{short}"
+    classes = f"num_labels={len(outcome.split.train.labels)}"
+    if outcome.options.method == "full":
+        place, wrap, imported = f'"{name}"', "", ""
+    else:
+        place = f'locate("{outcome.options.base}")'
+        imported = "from peft import PeftModel\n"
+        wrap = f'model = PeftModel.from_pretrained(model, "{name}").eval()\n'
+    plain = (
+        "```python\nimport torch\n" + imported + "from transformers import AutoModelForSequenceClassification\n"
+        "from nautile.model.checkpoints import locate  # registers the architecture; a folder needs no locate\n\n"
+        f"model = AutoModelForSequenceClassification.from_pretrained(\n    {place}, {classes}, "
+        "dtype=torch.float32, ignore_mismatched_sizes=True\n)\n" + wrap + "```"
+    )
+    return f"## Use\n\n{short}\n\nWith transformers{' and peft' if wrap else ''} alone:\n\n{plain}"
+
+
+def _limits(outcome: Outcome) -> str:
+    sure = "The probabilities are not calibrated; take them as scores."
+    if outcome.calibration is not None:
+        sure = f"Probabilities were calibrated on {outcome.calibration.source}, and hold for texts like those."
+    return "\n".join(
+        (
+            "## Limits",
+            "",
+            f"- {sure}",
+            "- It knows the labels above and no others: a text that is about something else gets one of them too.",
+            f"- It was trained on the first {outcome.options.max_length} tokens of a text; longer ones are read in "
+            "windows and averaged.",
+            "- What the training rows get wrong or leave out, it does too: look at the rows it confuses.",
+            "- Licence: what you may do with this model depends on the base model and on your data; say it here.",
+        )
+    )
+
+
+def write_card(outcome: Outcome, folder: Path) -> None:
+    """Write README.md."""
+    (folder / "README.md").write_text(card(outcome, folder.name), encoding="utf-8")

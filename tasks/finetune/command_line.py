@@ -1,0 +1,77 @@
+"""`nautile finetune`: every option is a flag; nothing heavy is imported before it runs."""
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+from typer import Argument, Option
+
+from nautile.tasks.finetune.options import Options
+
+_HELP = """Tune a model on labelled rows of your own.
+
+The folder -o then holds the model, its figures on rows kept back, curves, a
+confusion matrix and a model card. Use it with nautile classify --model FOLDER.
+
+\b
+Examples:
+  nautile finetune tickets.csv -o tickets                columns text and label
+  nautile finetune posts.jsonl -o posts --label topic --class-weights balanced
+  nautile finetune stars.csv -o stars --kind ordinal --labels bad --labels fair --labels good
+  nautile finetune tags.csv -o tags --kind multi --separator "|"
+  nautile finetune tickets.csv -o quick --method head    seconds, no training of the model
+  nautile finetune --config tickets/config.yaml -o again --seed 1
+
+Stopped? The same command goes on from the last checkpoint.
+"""
+_SHORT = {"output": "-o", "text": "-t", "label": "-l"}
+
+
+def finetune(**given: Any) -> None:
+    """Run `nautile finetune`; see `Options` for what its flags mean."""
+    from nautile.tasks.finetune.run import finetune as run
+
+    try:
+        run(**given)
+    except KeyboardInterrupt:
+        typer.echo("nautile: stopped; the same command goes on from the last checkpoint", err=True)
+        raise typer.Exit(130) from None
+
+
+def _flag(name: str) -> inspect.Parameter:
+    """The flag of an option; its default is None, so that a config file can tell what was given."""
+    field = Options.model_fields[name]
+    default = "" if field.default is None or isinstance(field.default, list) else f" (default: {field.default})"
+    names = [f"--{name.replace('_', '-')}", *([_SHORT[name]] if name in _SHORT else [])]
+    option = Option(*names, help=f"{field.description}".removesuffix(".") + f"{default}.", show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type(field.annotation), option]
+    )
+
+
+def _type(annotation: Any) -> Any:
+    """What typer is to parse; pydantic checks the rest."""
+    parts = [part for part in get_args(annotation) if part is not type(None)] or [annotation]
+    if list[str] in parts:
+        return list[str] | None
+    simple = next((part for part in (bool, int, float) if parts == [part]), str)
+    return simple | None
+
+
+_DATA = Argument(metavar="FILE", help="Labelled rows: CSV, TSV, JSONL or Parquet.", show_default=False)
+_CONFIG = Option(help="YAML file of options; flags come before it.", show_default=False)
+_OVERWRITE = Option("--overwrite", help="Replace a run that is in the folder.")
+_QUIET = Option("--quiet", "-q", help="No progress bar, no summary.")
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+finetune.__doc__ = _HELP
+finetune.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter("data", _KEYWORD, default=None, annotation=Annotated[Path | None, _DATA]),
+        _flag("output"),
+        inspect.Parameter("config", _KEYWORD, default=None, annotation=Annotated[Path | None, _CONFIG]),
+        *(_flag(name) for name in Options.model_fields if name not in ("data", "output")),
+        inspect.Parameter("overwrite", _KEYWORD, default=False, annotation=Annotated[bool, _OVERWRITE]),
+        inspect.Parameter("quiet", _KEYWORD, default=False, annotation=Annotated[bool, _QUIET]),
+    ]
+)

@@ -1,0 +1,36 @@
+"""The model to train: a base with a fresh `score` layer for the labels, always the same for the same seed."""
+
+from pathlib import Path
+
+import torch
+
+from nautile.errors import NautileError
+from nautile.model.checkpoints import locate
+from nautile.model.heads import NautileForSequenceClassification
+from nautile.tasks.heads.loading import with_labels
+
+
+def trainable(base: str, labels: tuple[str, ...], seed: int) -> NautileForSequenceClassification:
+    """A sequence classification model in float32; its backbone is the base's, its `score` layer starts anew.
+
+    Args:
+        base: a shipped model, the folder of any Nautile checkpoint, released weights, or a hub id.
+        labels: one output each.
+        seed: of the new layer.
+
+    Raises:
+        NautileError: no such model, an adapter or a head in place of one, tensors that are missing or do not fit.
+    """
+    check_base(base)
+    torch.manual_seed(seed)
+    model = with_labels(base, labels)
+    model.config.use_cache = False
+    return model
+
+
+def check_base(base: str) -> None:
+    """Raise NautileError where `base` is no model, or what was tuned from one and has no weights of its own."""
+    place = Path(locate(base))
+    for file, what in (("adapter_config.json", "an adapter"), ("head.safetensors", "a head")):
+        if (place / file).is_file():
+            raise NautileError(f"{base}: holds {what}, which cannot be tuned further; give the model it was made from")

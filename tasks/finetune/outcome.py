@@ -1,0 +1,98 @@
+"""What came out of a run: figures of the validation rows, the calibration, and the files that tell them."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate, probabilities
+from nautile.tasks.evaluate.plots import confusion_png
+from nautile.tasks.evaluate.report import markdown
+from nautile.tasks.evaluate.results import Figures
+from nautile.tasks.evaluate.scores import Judged, figures
+from nautile.tasks.finetune.curves import curves_png
+from nautile.tasks.finetune.options import Options
+from nautile.tasks.finetune.split import Split
+
+RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class Training:
+    """How it went: updates and the best one, the history of losses and validations, seconds, arithmetic, weights."""
+
+    history: list[dict[str, Any]]
+    updates: int = 0
+    best_update: int | None = None
+    seconds: float = 0.0
+    bf16: bool = False
+    weights: int | None = None
+    training_weights: int | None = None
+    adapted_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training; without validation rows there are no figures, with fewer than 20 no calibration."""
+
+    options: Options
+    split: Split
+    training: Training
+    calibration: Calibration | None
+    judged: Judged | None
+    figures: Figures | None
+    notes: tuple[str, ...]
+
+
+def make_outcome(
+    options: Options, split: Split, logits_NC: Array, training: Training, notes: tuple[str, ...]
+) -> Outcome:
+    """Calibrate on the validation rows' logits (N,C) and take their figures."""
+    valid, rows = split.valid, len(split.valid.texts)
+    calibration = None
+    if rows >= FEWEST_ROWS:
+        source = f"{rows:,} validation rows of its fine-tuning, on which the best checkpoint was chosen too"
+        calibration = calibrate(logits_NC, valid.truth, valid.kind, source)
+    else:
+        notes = (*notes, f"{rows} validation rows are too few to calibrate on: the probabilities are not calibrated")
+    if not rows:
+        return Outcome(options, split, training, None, None, None, notes)
+    shares_NC = probabilities(logits_NC, valid.kind, calibration)
+    judged = Judged(valid.labels, valid.kind, shares_NC, valid.truth, calibration, options.out_of_scope)
+    return Outcome(options, split, training, calibration, judged, figures(judged, RESAMPLES), notes)
+
+
+def head_json(outcome: Outcome) -> dict[str, Any]:
+    """What head.json holds: see `tasks.heads.head`."""
+    options, valid = outcome.options, outcome.split.valid
+    about = {
+        "base": options.base,
+        "method": options.method,
+        "max_length": options.max_length,
+        "rows": len(outcome.split.train.texts),
+        "validation_rows": len(valid.texts),
+        "seed": options.seed,
+    }
+    return {
+        "labels": list(valid.labels),
+        "kind": valid.kind,
+        "out_of_scope": options.out_of_scope,
+        "calibration": None if outcome.calibration is None else outcome.calibration.model_dump(),
+        "about": about,
+    }
+
+
+def write_files(outcome: Outcome, folder: Path) -> None:
+    """curves.png, metrics.json, and where there was validation confusion.png and report.md."""
+    training = outcome.training
+    best = training.best_update
+    curves_png(training.history, outcome.options, best, folder / "curves.png")
+    found = None if outcome.figures is None else outcome.figures.model_dump()
+    known = {name: value for name, value in asdict(training).items() if name != "history"}
+    told = {"training": known, "validation": found, "notes": list(outcome.notes)}
+    (folder / "metrics.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if outcome.figures is None or outcome.judged is None:
+        return
+    confusion_png(outcome.judged, folder / "confusion.png")
+    title = f"{folder.name}: validation rows"
+    (folder / "report.md").write_text(markdown(outcome.figures, title, outcome.notes), encoding="utf-8")

@@ -1,0 +1,163 @@
+"""`nautile.finetune`: from labelled rows to a run folder."""
+
+import inspect
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Array
+from nautile.tasks.extras import require
+from nautile.tasks.finetune import folder as run_folder
+from nautile.tasks.finetune.options import Options, make_options, parameters
+from nautile.tasks.finetune.split import Split, given_split, split_rows
+from nautile.tasks.labelled import Labelled, read_labelled
+
+NEEDED = ("accelerate", "matplotlib", "peft", "yaml")
+
+
+class _Trained(NamedTuple):
+    logits_NC: Array
+    training: Any
+    notes: tuple[str, ...]
+
+
+def finetune(
+    data: Any = None,
+    *,
+    validation: Any = None,
+    config: str | Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> Path:
+    """Tune a model on labelled rows; the folder `output` then holds the model and all that is known of it.
+
+    The same call on an unfinished folder goes on from its last checkpoint.
+
+    Args:
+        data: a DataFrame, the path of a CSV, TSV, JSONL or Parquet file, or a Hugging Face dataset.
+        validation: rows to validate on, in the same ways; without it a share of `data` is kept back.
+        config: a YAML file of options; those given here come first.
+        overwrite: replace a run that is there.
+        quiet: no progress bar, no summary on standard error.
+        options: `output="folder"`, and any other field of `Options`: text, label, base, kind, labels, method, …
+
+    Returns:
+        The folder.
+
+    Raises:
+        NautileError: data, options or a folder that cannot be used; each says what to do.
+    """
+    require("finetune", *NEEDED)
+    chosen = _chosen(data, validation, config, options)
+    if chosen.output is None:
+        raise NautileError("give a folder for the run: output=… (on the command line -o)")
+    folder = Path(chosen.output)
+    rows = chosen.data if data is None else data
+    split = _split(rows, chosen.validation if validation is None else validation, chosen)
+    run_folder.begin(folder, chosen, split, overwrite)
+    from nautile.tasks.finetune.train import undisturbed
+
+    with undisturbed():
+        outcome = _run(chosen, split, folder, not quiet and Console(stderr=True).is_terminal)
+    if not quiet:
+        from nautile.tasks.finetune.summary import show
+
+        show(outcome, folder)
+    return folder
+
+
+def _chosen(data: Any, validation: Any, config: str | Path | None, options: dict[str, Any]) -> Options:
+    """The options; rows that are not in a file have no place among them, whatever the config says."""
+    rows = {"data": data, "validation": validation}
+    paths = {name: value for name, value in rows.items() if isinstance(value, str | Path)}
+    chosen = make_options({**options, **paths}, config)
+    return chosen.model_copy(update=dict.fromkeys(n for n in rows if rows[n] is not None and n not in paths))
+
+
+def _split(data: Any, validation: Any, options: Options) -> Split:
+    if data is None:
+        raise NautileError("give the labelled rows: a DataFrame, a file, or `data:` in the config")
+
+    def read(source: Any, kind: Any, labels: Any) -> Labelled:
+        return read_labelled(source, options.text, options.label, kind, labels, options.separator)
+
+    rows = read(data, options.kind, options.labels)
+    if options.out_of_scope is not None and options.out_of_scope not in rows.labels:
+        raise NautileError(f"out_of_scope={options.out_of_scope!r} is not one of the labels: {_few(rows.labels)}")
+    if validation is None:
+        return split_rows(rows, options.validation_share, options.seed)
+    return given_split(rows, read(validation, rows.kind, rows.labels))
+
+
+def _run(options: Options, split: Split, folder: Path, visible: bool) -> Any:
+    from nautile.tasks.finetune.card import write_card
+    from nautile.tasks.finetune.outcome import head_json, make_outcome, write_files
+
+    trained = _head(options, split, folder) if options.method == "head" else _model(options, split, folder, visible)
+    notes = (*split.train.notes, *split.notes, *trained.notes)
+    outcome = make_outcome(options, split, trained.logits_NC, trained.training, notes)
+    write_files(outcome, folder)
+    write_card(outcome, folder)
+    run_folder.finish(folder, head_json(outcome))
+    return outcome
+
+
+def _head(options: Options, split: Split, folder: Path) -> _Trained:
+    from nautile.tasks.finetune.head_only import train_head
+    from nautile.tasks.finetune.outcome import Training
+
+    began = time.monotonic()
+    head, logits_NC, history = train_head(split, options)
+    head.save(folder)
+    (folder / run_folder.FINISHED).unlink()
+    return _Trained(logits_NC, Training(history, seconds=time.monotonic() - began), ())
+
+
+def _model(options: Options, split: Split, folder: Path, visible: bool) -> _Trained:
+    from nautile.model.checkpoints import save, vocabulary_of
+    from nautile.tasks.finetune.head_only import start_score
+    from nautile.tasks.finetune.lora import adapt, whole
+    from nautile.tasks.finetune.model import trainable
+    from nautile.tasks.finetune.outcome import Training
+    from nautile.tasks.finetune.samples import Samples
+    from nautile.tasks.finetune.train import newest_checkpoint, train
+    from nautile.tasks.finetune.validate import logits_of
+
+    began = time.monotonic()
+    model: Any = trainable(options.base, split.train.labels, options.seed)
+    if newest_checkpoint(folder / run_folder.CHECKPOINTS) is None:
+        start_score(model, split, options)
+    samples = Samples(split.train, vocabulary_of(model.config), options.max_length)
+    model, reach = adapt(model, options) if options.method == "lora" else (model, whole(model))
+    found = train(model, split, samples, options, folder, visible)
+    if options.method == "lora":
+        model.save_pretrained(folder, save_embedding_layers=False)
+    else:
+        save(model, folder)
+    cut = f"{samples.cut:,} of {len(samples):,} texts were cut to {options.max_length} tokens in training"
+    training = Training(
+        **found,
+        seconds=time.monotonic() - began,
+        weights=reach.weights,
+        training_weights=reach.training,
+        adapted_share=reach.adapted_share,
+    )
+    empty = np.zeros((0, len(split.valid.labels)))
+    logits_NC = logits_of(model, split.valid.texts) if split.valid.texts else empty
+    return _Trained(logits_NC, training, (*reach.lines(), *([cut] if samples.cut else [])))
+
+
+def _few(labels: tuple[str, ...], most: int = 8) -> str:
+    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
+
+
+_OWN = [p for p in inspect.signature(finetune).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+_NAMES = {parameter.name for parameter in _OWN}
+finetune.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [*_OWN, *(parameter for parameter in parameters() if parameter.name not in _NAMES)], return_annotation=Path
+)

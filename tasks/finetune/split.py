@@ -1,0 +1,75 @@
+"""Which rows to train on and which to validate on: by label, by seed, and never the same text on both sides."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from nautile.errors import NautileError
+from nautile.tasks.labelled import Labelled
+
+
+class Split(NamedTuple):
+    """Rows to train on and to validate on, and what is to be said about them."""
+
+    train: Labelled
+    valid: Labelled
+    notes: list[str]
+
+
+def split_rows(data: Labelled, share: float, seed: int) -> Split:
+    """Keep back about `share` of the rows, in proportion to the labels; the same for the same rows and seed.
+
+    Rows with the same text stay together, and one text of each label always stays in training. For "multi" the rarest
+    label of a row counts as its label.
+    """
+    strata = _strata(data)
+    first: dict[str, int] = {}
+    groups = np.array([first.setdefault(text, n) for n, text in enumerate(data.texts)])
+    distinct = np.flatnonzero(groups == np.arange(len(groups)))
+    rng = np.random.default_rng(seed)
+    shuffled = [rng.permutation(distinct[strata[distinct] == label]) for label in np.unique(strata)]
+    spare = np.concatenate([rows[1:] for rows in shuffled])
+    steps = rng.random() + np.arange(len(spare) + 1) * min(1.0, share * len(distinct) / max(1, len(spare)))
+    held = np.zeros(len(groups), dtype=bool)
+    held[spare[np.floor(steps[1:]) > np.floor(steps[:-1])]] = True
+    alone = sum(len(rows) == 1 for rows in shuffled)
+    return Split(take(data, ~held[groups]), take(data, held[groups]), _notes(data, held, alone, share))
+
+
+def given_split(train: Labelled, valid: Labelled) -> Split:
+    """Rows that the user has split; a text that stands on both sides is left out of training."""
+    seen = set(valid.texts)
+    keep = np.array([text not in seen for text in train.texts])
+    notes = [f"{(~keep).sum():,} texts also stand in the validation rows: not trained on"] if not keep.all() else []
+    if not keep.any():
+        raise NautileError("every text of the data also stands in the validation rows; nothing is left to train on")
+    return Split(take(train, keep), valid, [*(f"validation: {note}" for note in valid.notes), *notes])
+
+
+def take(data: Labelled, keep: np.ndarray) -> Labelled:
+    """The rows where `keep` (N) is true."""
+    return data._replace(
+        texts=[text for text, wanted in zip(data.texts, keep, strict=True) if wanted], truth=data.truth[keep]
+    )
+
+
+def _strata(data: Labelled) -> np.ndarray:
+    """(N): each row's label; for "multi" its rarest one, -1 where it has none."""
+    if data.kind != "multi":
+        return data.truth
+    counts = np.where(data.truth, data.truth.sum(axis=0), len(data.truth) + 1)
+    return np.where(data.truth.any(axis=1), counts.argmin(axis=1), -1)
+
+
+def _notes(data: Labelled, held: np.ndarray, alone: int, share: float) -> list[str]:
+    notes = []
+    if alone and share:
+        notes.append(f"{alone} labels have a single text: it stays in training, so they are not validated")
+    truths: dict[str, set[bytes]] = {}
+    for text, truth in zip(data.texts, data.truth, strict=True):
+        truths.setdefault(text, set()).add(truth.tobytes())
+    if odd := sum(len(found) > 1 for found in truths.values()):
+        notes.append(f"{odd:,} texts stand there more than once with different labels")
+    if share and not held.any():
+        notes.append("too few rows to keep any back: nothing is validated")
+    return notes

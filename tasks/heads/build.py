@@ -1,0 +1,56 @@
+"""Fit the built-in heads on a backbone: each by `nautile.finetune` with method "head", from the rows of its task.
+
+python -m nautile.tasks.heads.build RUN DATA CORPUS FOLDER      # RUN of nautile.tasks.backbone.train; FOLDER ships
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nautile.tasks.backbone.export import export
+from nautile.tasks.finetune.run import finetune
+from nautile.tasks.heads.rows import OUT_OF_SCOPE, ROWS
+from nautile.tasks.question import BASE
+
+KEPT = ("head.json", "head.safetensors")
+
+
+def fit(task: str, base: Path, data: Path, corpus: Path, work: Path) -> None:
+    """Fit one head and put its two files beside the base; the run's other files stay in `work`."""
+    frame = ROWS[task](data, corpus)
+    out_of_scope = OUT_OF_SCOPE if task == "intent" else None
+    run = finetune(
+        frame, base=str(base), method="head", output=str(work / task), out_of_scope=out_of_scope,
+        validation_share=0.15, monitor="log_loss", overwrite=True,
+    )  # fmt: skip
+    place = base / "heads" / task
+    place.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        shutil.copy(run / name, place / name)
+    known = json.loads((place / "head.json").read_text(encoding="utf-8"))
+    known["about"]["base"] = BASE
+    (place / "head.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="the backbone's run")],
+    data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
+    corpus: Annotated[Path, typer.Argument(help="folder of NAME.jsonl.xz")],
+    folder: Annotated[Path, typer.Argument(help="checkpoint folder to write, heads/ in it")],
+    task: Annotated[list[str] | None, typer.Option(help="only these heads (default: all)")] = None,
+    keep_backbone: Annotated[bool, typer.Option("--keep-backbone", help="the folder's own, not the run's")] = False,
+) -> None:
+    """Export the backbone and fit the heads."""
+    if not keep_backbone:
+        export(run, folder)
+    for name in task or ROWS:
+        Console(stderr=True).rule(name)
+        fit(name, folder, data, corpus, run / "heads")
+
+
+if __name__ == "__main__":
+    typer.run(main)

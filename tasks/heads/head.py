@@ -1,0 +1,109 @@
+"""A head: labels, a linear layer from a text's vector to their logits, and what is known of its probabilities.
+
+A head's folder holds ``head.json`` and ``head.safetensors``; nothing in it is ever unpickled or evaluated.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Array, Calibration, Kind, probabilities
+from nautile.tasks.names import check_labels
+
+
+@dataclass(frozen=True)
+class Head:
+    """Logits (N,C) of vectors (N,D); `out_of_scope` names the label, if any, that means "none of the others"."""
+
+    labels: tuple[str, ...]
+    weight_CD: Tensor
+    bias_C: Tensor
+    kind: Kind = "single"
+    calibration: Calibration | None = None
+    out_of_scope: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels, joined=self.kind == "multi")
+        if self.weight_CD.shape[0] != len(self.labels) or self.bias_C.shape != (len(self.labels),):
+            raise NautileError(f"a head of {len(self.labels)} labels has weights for {self.weight_CD.shape[0]}")
+        if self.out_of_scope is not None and self.out_of_scope not in self.labels:
+            raise NautileError(f"out_of_scope={self.out_of_scope!r} is not one of the labels")
+
+    def logits(self, vectors_ND: Tensor) -> Array:
+        """(N,C), uncalibrated."""
+        found: Array = (vectors_ND.float() @ self.weight_CD.float().T + self.bias_C.float()).double().numpy()
+        return found
+
+    def probabilities(self, vectors_ND: Tensor) -> Array:
+        """(N,C), at the calibrated temperature where there is one."""
+        return probabilities(self.logits(vectors_ND), self.kind, self.calibration)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {"weight": self.weight_CD.contiguous(), "bias": self.bias_C.contiguous()}, folder / "head.safetensors"
+        )
+        known = {
+            "labels": list(self.labels),
+            "kind": self.kind,
+            "out_of_scope": self.out_of_scope,
+            "calibration": None if self.calibration is None else self.calibration.model_dump(),
+            "about": self.about,
+        }
+        (folder / "head.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_head(folder: Path) -> Head:
+    """The head of a folder.
+
+    Raises:
+        NautileError: files that are missing, damaged or do not fit each other.
+    """
+    known = read_about(folder)
+    try:
+        tensors = load_file(folder / "head.safetensors")
+        return Head(weight_CD=tensors["weight"], bias_C=tensors["bias"], **known)
+    except (OSError, KeyError, SafetensorError) as error:
+        raise _not_a_head(folder / "head.safetensors", error) from None
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What ``head.json`` says: the fields of a `Head` without its weights.
+
+    Raises:
+        NautileError: a file that is missing or damaged.
+    """
+    try:
+        known = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+        calibration = known["calibration"]
+        return {
+            "labels": tuple(known["labels"]),
+            "kind": get_args(Kind)[get_args(Kind).index(known["kind"])],
+            "out_of_scope": known["out_of_scope"],
+            "calibration": None if calibration is None else Calibration.model_validate(calibration),
+            "about": dict(known["about"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _not_a_head(folder / "head.json", error) from None
+
+
+def _not_a_head(path: Path, error: Exception) -> NautileError:
+    reason = (str(error).strip().splitlines() or [""])[0]
+    return NautileError(f"{path}: cannot be read as part of a head ({type(error).__name__}: {reason})")
+
+
+def linear_head(
+    labels: tuple[str, ...], weight: np.ndarray | Tensor, bias: np.ndarray | Tensor, kind: Kind = "single"
+) -> Head:
+    """A head of arrays."""
+    return Head(labels, torch.as_tensor(weight).float(), torch.as_tensor(bias).float(), kind)

@@ -1,0 +1,65 @@
+"""The rows that each built-in head learns from, as frames with `text` and `label` or `labels`."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from nautile.tasks.backbone.teacher import Teacher
+from nautile.tasks.backbone.texts import key, rows
+from nautile.tasks.heads.sentiment_data import LABELS, read_training
+from nautile.tasks.heads.topics import topic_passages
+
+OUT_OF_SCOPE = "out_of_scope"
+OUTSIDE = 3000  # utterances and questions that ask for none of the intents
+
+
+def sentiment_rows(data: Path, corpus: Path) -> pd.DataFrame:
+    """Reviews, comments and tweets; where annotators had no neutral choice, the row is negative or positive."""
+    examples = read_training(data / "sentiment")
+    return pd.DataFrame({"text": [e.text for e in examples], "label": [LABELS[e.label] for e in examples]})
+
+
+def emotion_rows(data: Path, corpus: Path) -> pd.DataFrame:
+    """GoEmotions: 27 emotions and neutral, several a text."""
+    found = _unseen(data / "sentiment" / "goemotions")
+    return pd.DataFrame({"text": [str(row["text"]) for row in found], "labels": [row["labels"] for row in found]})
+
+
+def intent_rows(data: Path, corpus: Path, seed: int = 0) -> pd.DataFrame:
+    """CLINC150, its out-of-scope rows, and more of these from small talk, questions and comments."""
+    found = _unseen(data / "intent" / "clinc150")
+    texts, labels = (
+        [str(row["text"]) for row in found],
+        [str(row["label"]).replace("oos", OUT_OF_SCOPE) for row in found],
+    )
+    rng = random.Random(seed)
+    outside = [str(row["text"]) for row in rows(data / "topic" / "trec6" / "train.jsonl.xz")]
+    outside += [str(row["text"]) for row in rows(data / "sentiment" / "goemotions" / "train.jsonl.xz")]
+    for row in rows(corpus / "self_dialogue.jsonl.xz"):
+        outside += [line.partition(": ")[2] for line in str(row["text"]).splitlines()[:3]]
+    chosen = [text.lower() for text in rng.sample([text for text in outside if key(text)], OUTSIDE)]
+    return pd.DataFrame({"text": texts + chosen, "label": labels + [OUT_OF_SCOPE] * len(chosen)})
+
+
+def topic_rows(data: Path, corpus: Path) -> pd.DataFrame:
+    """Parts of encyclopedia articles and other texts, by topic."""
+    found = topic_passages(corpus, Teacher())
+    return pd.DataFrame(found, columns=["text", "label"])
+
+
+def _unseen(folder: Path) -> list[dict[str, object]]:
+    """The training rows whose text does not stand in the dev split."""
+    dev = {key(str(row["text"])) for row in rows(folder / "dev.jsonl.xz")}
+    return [
+        row for row in rows(folder / "train.jsonl.xz") if key(str(row["text"])) and key(str(row["text"])) not in dev
+    ]
+
+
+ROWS: dict[str, Callable[[Path, Path], pd.DataFrame]] = {
+    "sentiment": sentiment_rows,
+    "emotion": emotion_rows,
+    "intent": intent_rows,
+    "topic": topic_rows,
+}

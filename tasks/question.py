@@ -1,0 +1,111 @@
+"""What is asked of each text, checked once: a task or labels, a model, and when to keep silent."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nautile.errors import NautileError
+from nautile.tasks.names import check_labels
+
+DEFAULT_TASK = "sentiment"
+BASE = "nautile-mini"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """When to answer: from a confidence on, for a share of rows, and whether with sets of a stated coverage."""
+
+    threshold: float | None = None
+    answer_share: float | None = None
+    set_coverage: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not 0 < value < 1:
+                raise NautileError(f"{name} must lie between 0 and 1, not {value!r}")
+        if self.threshold is not None and self.answer_share is not None:
+            raise NautileError("give threshold or answer_share, not both: each sets the confidence to answer from")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A built-in task or a model's own labels, or (zero-shot) `labels`, pairs of name and description ("": none)."""
+
+    task: str | None = None
+    model: str | None = None
+    labels: tuple[tuple[str, str], ...] | None = None
+    multi_label: bool = False
+    none_of_these: bool = False
+    permutations: int = 1
+    policy: Policy = Policy()
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            extra = ("multi_label", self.multi_label), ("none_of_these", self.none_of_these)
+            for name, given in (*extra, ("permutations", self.permutations != 1)):
+                if given:
+                    raise NautileError(f"{name} goes with labels=…: a head decides such things by itself")
+            return
+        if self.task is not None:
+            raise NautileError(f"give task={self.task!r} or labels=…, not both")
+        check_labels([name for name, _ in self.labels], joined=self.multi_label)
+        if len(self.labels) < 2 and not (self.none_of_these or self.multi_label):
+            raise NautileError("one label leaves nothing to choose: add labels, none_of_these=True or multi_label=True")
+        if self.permutations < 1:
+            raise NautileError(f"permutations must be at least 1, not {self.permutations}")
+
+
+def question(
+    task: str | None = None,
+    model: str | Path | None = None,
+    labels: Iterable[str] | Mapping[str, str] | None = None,
+    **options: Any,
+) -> Question:
+    """A question from what users type: labels as a list, or as names with descriptions.
+
+    Raises:
+        NautileError: labels that are one string, a list for each row, or not distinct texts; options that clash.
+    """
+    return Question(task, None if model is None else str(model), _labels(labels), **options)
+
+
+def labels_from(given: str) -> list[str] | dict[str, str]:
+    """Labels as the command line takes them: comma-separated, or a file of one a line (.txt) or a list or dict (.json).
+
+    Raises:
+        NautileError: a file that is missing or holds something else.
+    """
+    path = Path(given)
+    if path.suffix.lower() not in (".json", ".txt"):
+        return [label.strip() for label in given.split(",")]
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+        found = json.loads(content) if path.suffix.lower() == ".json" else content.splitlines()
+    except (OSError, ValueError) as error:
+        raise NautileError(f"{given}: cannot be read as a label list ({error})") from None
+    if isinstance(found, dict):
+        return found
+    if not isinstance(found, list):
+        raise NautileError(f"{given}: give a list of labels, or an object of labels and descriptions")
+    return [label for label in found if not isinstance(label, str) or label.strip()]
+
+
+def _labels(labels: Any) -> tuple[tuple[str, str], ...] | None:
+    if labels is None:
+        return None
+    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+        raise NautileError(f"labels must be a list of texts or a dict of descriptions, not {labels!r}")
+    if isinstance(labels, Mapping):
+        pairs = [(name, "" if said is None else said) for name, said in labels.items()]
+    else:
+        pairs = [(name, "") for name in labels]
+    if any(isinstance(name, list | tuple | set) for name, _ in pairs):
+        raise NautileError(
+            "labels holds a list for each row: one label list serves all texts, so call once for each list"
+        )
+    for name, said in pairs:
+        if not isinstance(name, str) or not isinstance(said, str):
+            raise NautileError(f"labels and their descriptions must be texts, not {name!r}: {said!r}")
+    return tuple((name, said.strip()) for name, said in pairs)

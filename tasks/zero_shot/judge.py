@@ -1,0 +1,127 @@
+"""Zero-shot judgments: the label list is read once, every text continues from it.
+
+A text costs its own tokens, however many labels there are: label vectors come from the prefix, and the scores of all
+labels are one small matrix product. "none of these" always stands at the end of the list, whether or not it may be
+answered; what it takes is missing from the legal mass.
+"""
+
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from nautile.engine.prefix import Prefix, read_prefix
+from nautile.engine.reader import Reader
+from nautile.errors import NautileError
+from nautile.model.checkpoints import locate
+from nautile.tasks.calibrate import Array, probabilities
+from nautile.tasks.heads.loading import base_reader
+from nautile.tasks.judge import Finished, Judge, Measured
+from nautile.tasks.question import BASE, Question
+from nautile.tasks.zero_shot.head import MatchingHead
+from nautile.tasks.zero_shot.labels import NONE, lay_out_labels
+
+
+class ZeroShotJudge(Judge):
+    """Choose among `labels` (names with descriptions), averaged over `permutations` orders of the list.
+
+    Columns beside the labels: `legal_mass`, what "none of these" leaves to the labels; with several permutations
+    `agreement`, the share of orders in which the row's answer is the same as on average.
+    """
+
+    def __init__(self, reader: Reader, matching: MatchingHead, asked: Question) -> None:
+        assert asked.labels is not None
+        names = [name for name, _ in asked.labels]
+        self.listed = [f"{name}: {said}" if said else name for name, said in asked.labels]
+        self.may_refuse = asked.none_of_these and NONE not in names
+        if NONE not in names:
+            self.listed.append(NONE)
+        shown = [*names, NONE] if self.may_refuse else names
+        super().__init__(shown, "multi" if asked.multi_label else "single", None, asked.policy)
+        self.reader, self.matching = reader, matching.eval()
+        self.orders = orders(len(asked.labels), asked.permutations)
+        self.tokens = 0  # read so far, label lists and texts
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """`legal_mass`, and `agreement` where there are several orders."""
+        return ("legal_mass", "agreement") if len(self.orders) > 1 else ("legal_mass",)
+
+    def judge(self, texts: Sequence[str], finished: Finished) -> Measured:
+        """Read the texts after each order of the label list, and average."""
+        found, legal = [], []
+        for turn, prefix in enumerate(self._prefixes()):
+            last = turn == len(self.orders) - 1
+            read = self.reader(texts, prefix, finished if last else lambda index: None)
+            self.tokens += read.tokens
+            probabilities_NC, legal_N = self._scores(read.vectors_ND, prefix, self.orders[turn])
+            found.append(probabilities_NC)
+            legal.append(legal_N)
+        average_NC = np.mean(found, axis=0)
+        more = {"legal_mass": np.mean(legal, axis=0).tolist()}
+        if len(found) > 1:
+            more["agreement"] = self._agreement(found, average_NC).tolist()
+        return Measured(average_NC, read.windows, more)
+
+    @torch.inference_mode()
+    def _prefixes(self) -> list[Prefix]:
+        """The label list in each order, read anew at the first call and kept."""
+        if not hasattr(self, "_read"):
+            lists = [[*(self.listed[n] for n in order), *self.listed[len(order) :]] for order in self.orders]
+            laid = [lay_out_labels(self.reader.vocabulary, labels) for labels in lists]
+            self._read = [read_prefix(self.reader.model, ids, spans) for ids, spans in laid]
+            self.tokens += sum(prefix.tokens for prefix in self._read)
+        return self._read
+
+    @torch.inference_mode()
+    def _scores(self, vectors_ND: torch.Tensor, prefix: Prefix, order: Sequence[int]) -> tuple[Array, Array]:
+        """Probabilities (N,C) in the order that the user gave, and the legal mass (N)."""
+        back = torch.tensor([*np.argsort(order), *range(len(order), len(self.listed))])
+        choice, fit = self.matching(vectors_ND, prefix.spans_ND.cpu()[back])
+        mass_NC = probabilities(choice.double().numpy(), "single")
+        refused_N = mass_NC[:, self.listed.index(NONE)] if NONE in self.listed else np.zeros(len(mass_NC))
+        if self.kind == "multi":
+            return probabilities(fit.double().numpy(), "multi")[:, : len(self.labels)], 1 - refused_N
+        kept_NC = mass_NC[:, : len(self.labels)]
+        return kept_NC / kept_NC.sum(axis=1, keepdims=True), 1 - refused_N
+
+    def _agreement(self, found: list[Array], average_NC: Array) -> Array:
+        def answers(scores_NC: Array) -> NDArray[Any]:
+            return scores_NC >= 0.5 if self.kind == "multi" else scores_NC.argmax(axis=1)[:, None]
+
+        same: Array = np.mean([(answers(one) == answers(average_NC)).all(axis=1) for one in found], axis=0)
+        return same
+
+
+def orders(count: int, permutations: int, seed: int = 0) -> list[list[int]]:
+    """The given order, then random ones, the same each time."""
+    rng = random.Random(f"{seed}/{count}")
+    return [list(range(count)), *(rng.sample(range(count), count) for _ in range(permutations - 1))]
+
+
+def load_zero_shot(asked: Question) -> ZeroShotJudge:
+    """The judge of a label list on nautile-mini, or on a folder with a matching head.
+
+    Raises:
+        NautileError: a model that has not learned to match texts with labels.
+    """
+    base = asked.model or BASE
+    return ZeroShotJudge(base_reader(base), load_matching(base), asked)
+
+
+@lru_cache(maxsize=4)
+def load_matching(base: str) -> MatchingHead:
+    """The matching head beside a checkpoint."""
+    path = Path(locate(base)) / "heads" / "zero_shot" / "head.safetensors"
+    if not path.is_file():
+        raise NautileError(f"{base}: has no head for labels that it was not trained on; nautile-mini has one")
+    tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+    head = MatchingHead(tensors["project.weight"].shape[1])
+    head.load_state_dict(tensors)
+    return head

@@ -1,0 +1,43 @@
+"""The compiled parts of SCA against the plain ones, forward and gradient; in a process of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import sys
+sys.path.insert(0, {folder!r})
+import tiny, torch
+from nautile.model.compiled import compile_sca
+from nautile.model.model import NautileModel
+from nautile.model.state import NautileState
+
+def results():
+    found = []
+    for length in (1, 7, 16):
+        model = tiny.model(NautileModel).train()
+        ids, mask = tiny.tokens(3, length), torch.ones(3, length, dtype=torch.long)
+        mask[1, max(1, length - 3):] = 0
+        state = NautileState(model.config)
+        model(tiny.tokens(1, 5), past_key_values=state)
+        for past in (None, state.branch(3)):
+            hidden = model(ids, mask, past_key_values=past).last_hidden_state
+            (hidden.square() * mask[..., None]).sum().backward(retain_graph=True)
+            found += [hidden * mask[..., None], *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+    return found
+
+plain = results()
+compile_sca()
+for one, other in zip(plain, results(), strict=True):
+    tiny.close(other, one)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_compiled_sca_equals_the_plain_one() -> None:
+    code = CODE.format(folder=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]

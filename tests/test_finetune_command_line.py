@@ -1,0 +1,96 @@
+"""`nautile finetune`: every option is a flag, flags come before the file, nothing heavy is imported for --help."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Kind
+from nautile.tasks.finetune import run
+from nautile.tasks.finetune.command_line import finetune
+from nautile.tasks.finetune.options import Options, make_options
+
+app = typer.Typer()
+app.command()(finetune)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(run, "finetune", lambda **given: calls.append(given))
+    return calls
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+def test_help_names_every_option_and_shows_examples() -> None:
+    shown = invoke("--help").output
+    for name in Options.model_fields:
+        assert name == "data" or f"--{name.replace('_', '-')}" in shown
+    assert "nautile finetune tickets.csv -o tickets" in shown
+    assert all(flag in shown for flag in ("--config", "--overwrite", "--quiet", "(default: nautile-mini)"))
+
+
+def test_what_is_not_given_is_left_to_the_file(called: list[dict[str, Any]]) -> None:
+    assert invoke("rows.csv", "-o", "out", "--config", "run.yaml").exit_code == 0
+    (given,) = called
+    told = {name: value for name, value in given.items() if value not in (None, False)}
+    assert told == {"data": Path("rows.csv"), "output": "out", "config": Path("run.yaml")}
+
+
+def test_flags_become_options(called: list[dict[str, Any]]) -> None:
+    flags = (
+        "--kind ordinal --labels low --labels high --rank 4 --learning-rate 1e-4 --bf16 false --targets in_proj,q_proj"
+    )
+    assert invoke("rows.csv", "-o", "out", "-t", "body", *flags.split(), "--gradient-checkpointing").exit_code == 0
+    (given,) = called
+    known = {name: value for name, value in given.items() if name not in ("config", "overwrite", "quiet")}
+    expected = Options(
+        data="rows.csv", output="out", text="body", kind="ordinal", labels=["low", "high"], rank=4,
+        learning_rate=1e-4, bf16=False, targets=["in_proj", "q_proj"], gradient_checkpointing=True,
+    )  # fmt: skip
+    assert make_options(known) == expected
+
+
+def test_flags_come_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("epochs: 3\nrank: 8\nlearning_rate: 1e-3\n")
+    found = make_options({"rank": 4, "seed": None}, tmp_path / "run.yaml")
+    assert (found.epochs, found.rank, found.learning_rate, found.seed) == (3, 4, 1e-3, 0)
+
+
+def test_an_error_is_for_the_door_to_tell(tmp_path: Path) -> None:
+    result = invoke(str(tmp_path / "none.csv"), "-o", str(tmp_path / "out"))
+    assert isinstance(result.exception, NautileError)
+    assert "there is no such file" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stop_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(**given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "finetune", stopped)
+    result = invoke("rows.csv", "-o", "out")
+    assert result.exit_code == 130
+    assert "the same command goes on from the last checkpoint" in result.stderr
+
+
+def test_the_kinds_are_those_of_calibrate() -> None:
+    from typing import get_args
+
+    assert get_args(get_args(Options.model_fields["kind"].annotation)[0]) == get_args(Kind)
+
+
+def test_it_is_light() -> None:
+    code = (
+        "import sys, nautile.tasks.finetune.command_line; print({'torch', 'transformers', 'numpy'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
