@@ -19,7 +19,7 @@ from nautile.tasks.finetune.command_line import finetune
 
 if TYPE_CHECKING:
     from nautile.model.heads import NautileForCausalLM
-    from nautile.tasks.judge import Judge
+    from nautile.tasks.judge import Table
 
 app = typer.Typer(
     help="Structured judgments from large volumes of text.",
@@ -43,6 +43,7 @@ Examples:
   nautile classify reviews.csv -o labelled.csv           the column "text"
   nautile classify posts.parquet -c body -o posts.jsonl  any format to any
   nautile classify big.csv.gz -o big.parquet --resume    on after a stop
+  nautile classify a.csv --task sentiment,topic          several judgments
   nautile classify a.csv --task intent --answer-share 0.8   the surest rows
   nautile classify a.csv --labels "refund, shipping, praise"  any labels
   nautile classify --text "I love it"                    one text
@@ -83,7 +84,7 @@ def classify(
     text: Annotated[list[str] | None, Option(help="A text to judge, in place of a file.")] = None,
     output: Annotated[Path | None, Option("--output", "-o", help="File to write; its suffix is its format.")] = None,
     column: Annotated[str | None, Option("--column", "-c", help="The column of texts (default: text).")] = None,
-    task: Annotated[str | None, Option(help="sentiment (default), emotion, intent or topic.")] = None,
+    task: Annotated[str | None, Option(help="sentiment (default), emotion, intent, topic; or some: a,b.")] = None,
     labels: Annotated[str | None, Option(help="Labels of your own: comma-separated, or a .json or .txt file.")] = None,
     multi_label: Annotated[bool, Option("--multi-label", help="Your labels may hold together.")] = False,
     none_of_these: Annotated[bool, Option("--none-of-these", help="Your labels may all be wrong.")] = False,
@@ -117,7 +118,7 @@ def classify(
         policy=Policy(threshold, answer_share, set_coverage),
     )
 
-    def load() -> "Judge":
+    def load() -> "Table":
         from nautile.tasks.classify import load_judge
 
         return load_judge(asked, threads)

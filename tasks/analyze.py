@@ -33,6 +33,12 @@ class Panel(Table):
         return {**columns, "windows": pa.int64(), "note": pa.string()}
 
     @property
+    def main(self) -> tuple[str, str]:
+        """Those of the first head."""
+        name = next(iter(self.heads))
+        return name, f"{name}_confidence"
+
+    @property
     def remark(self) -> str:
         """Which heads are not calibrated."""
         names = [name for name, (_, head) in self.heads.items() if head.calibration is None]
@@ -77,9 +83,14 @@ def analyze(
     Raises:
         NautileError: an unknown task, model or column, or two tasks of one name.
     """
+    return judged_frame(load_panel(tasks, detail), texts, column, progress)
+
+
+def load_panel(tasks: Sequence[str | Path], detail: bool = False) -> Panel:
+    """The panel of built-in tasks and fine-tuned folders; raises NautileError as `analyze` does."""
     if isinstance(tasks, str | Path):
         raise NautileError(f"tasks must be a list, such as [{str(tasks)!r}]")
     heads = {Path(task).name: load_task(str(task)) if task in TASKS else load_judging(task) for task in tasks}
     if len(heads) < len(tasks) or not heads:
         raise NautileError("tasks must name at least one task, and no two of one name")
-    return judged_frame(Panel(heads, detail), texts, column, progress)
+    return Panel(heads, detail)

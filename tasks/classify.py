@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 
 from nautile.errors import NautileError
+from nautile.tasks.analyze import load_panel
 from nautile.tasks.frames import judged_frame
 from nautile.tasks.heads.loading import KEPT, load_judging, load_task
-from nautile.tasks.judge import HeadJudge, Judge
+from nautile.tasks.judge import HeadJudge, Judge, Table
 from nautile.tasks.question import DEFAULT_TASK, Policy, Question, question
 from nautile.tasks.zero_shot.judge import load_zero_shot
 
@@ -36,13 +37,18 @@ def judge_for(asked: Question) -> Judge:
 _cached_judge = lru_cache(maxsize=KEPT)(judge_for)
 
 
-def load_judge(asked: Question | None = None, threads: int | None = None) -> Judge:
-    """As `judge_for`, with torch's number of threads set."""
+def load_judge(asked: Question | None = None, threads: int | None = None) -> Table:
+    """As `judge_for`, with torch's number of threads set; several tasks, comma-separated, are judged together."""
     if threads is not None:
         if threads < 1:
             raise NautileError(f"threads must be at least 1, not {threads}")
         torch.set_num_threads(threads)
-    return judge_for(asked or question())
+    asked = asked or question()
+    if asked.task is not None and "," in asked.task:
+        if asked != question(asked.task):
+            raise NautileError("several tasks go without model, threshold, answer_share and set_coverage")
+        return load_panel([task.strip() for task in asked.task.split(",")])
+    return judge_for(asked)
 
 
 def classify(

@@ -36,6 +36,11 @@ class Table(ABC):
         """The result's columns, in order, and their types; windows and note are among them."""
 
     @property
+    def main(self) -> tuple[str, str]:
+        """The columns of the label that summaries count, and of its confidence."""
+        return "label", "confidence"
+
+    @property
     def remark(self) -> str:
         """What a reader of the results must know of their probabilities."""
         return ""

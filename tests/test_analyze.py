@@ -121,3 +121,21 @@ def test_labels_that_cannot_be_columns_are_refused(labels: tuple[str, ...]) -> N
 def test_labels_that_could_not_be_told_apart_when_joined_are_refused() -> None:
     with pytest.raises(NautileError, match="joined by"):
         head("a; b", "c", kind="multi")
+
+
+def test_a_file_can_get_several_judgments_at_once(tmp_path: Path) -> None:
+    from nautile.cli import main
+
+    (tmp_path / "in.csv").write_text("text\nI love it\n\nWhere is my card?\n")
+    arguments = ["classify", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv"), "-q"]
+    assert main([*arguments, "--task", "sentiment, topic"]) == 0
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert list(found.columns)[1:5] == ["sentiment", "sentiment_confidence", "topic", "topic_confidence"]
+    assert found["sentiment"].notna().tolist() == [True, True]
+
+
+def test_several_tasks_go_without_a_policy(capsys: pytest.CaptureFixture[str]) -> None:
+    from nautile.cli import main
+
+    assert main(["classify", "--text", "x", "--task", "sentiment,topic", "--threshold", "0.5"]) == 2
+    assert "several tasks go without" in capsys.readouterr().err

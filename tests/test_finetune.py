@@ -1,12 +1,13 @@
 """Fine-tuning on tiny models: every method and kind, what a folder holds, resuming, and what is refused."""
 
+import gc
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base")
     save(tiny.model(NautileForCausalLM, vocab_size=300), folder)
     return str(folder)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _frozen() -> Iterator[None]:
+    """Every run collects garbage; what the imports left is no part of it."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -161,7 +170,7 @@ watch.Bar.on_step_end = stop
 rows = pd.read_json(sys.argv[1], lines=True)
 finetune(rows, base=sys.argv[2], output=sys.argv[4], {options})
 """
-RESUMED: dict[str, Any] = {**QUICK, "epochs": 3, "batch_size": 8, "dropout": 0.1, "save_every": 2}
+RESUMED: dict[str, Any] = {**QUICK, "epochs": 3, "batch_size": 8, "dropout": 0.1, "save_every": 5}
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -201,6 +210,27 @@ def test_it_stops_when_validation_no_longer_improves(
     assert told(folder)["training"]["updates"] == 4 * 3
 
 
+@pytest.mark.parametrize("patience", [0, 1])
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_killed_after_its_training_only_writes_its_files(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    found = iter([0.7, 0.6, *([0.5] if patience == 0 else [])])
+    monkeypatch.setattr(training, "scores", lambda *arguments: {"macro_f1": next(found), "log_loss": 1.0})
+    rows, options = frame(rows=20), {**QUICK, "base": base, "epochs": 3, "patience": patience}
+    with monkeypatch.context() as patch:
+        patch.setattr(outcome, "write_files", lambda *arguments: next(iter(())))
+        with pytest.raises(StopIteration):
+            finetune(rows, output=tmp_path, **options)
+    before = load_file(tmp_path / "adapter_model.safetensors")
+    assert not (tmp_path / "head.json").exists()
+    finetune(rows, output=tmp_path, **options)
+    after = load_file(tmp_path / "adapter_model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert told(tmp_path)["training"]["best_update"] == 2
+    assert told(tmp_path)["training"]["updates"] == (4 if patience else 6)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_accumulated_steps_equal_one_large_step(tmp_path: Path, base: str) -> None:
     rows = frame(rows=44)
@@ -231,8 +261,8 @@ def test_pictures_are_drawn_and_the_summary_is_said(
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "confusion.png"))
     out, said = capfd.readouterr()
     assert out == ""
-    assert said.startswith(f"{folder}: lora, 3 labels, 87 rows, 12 updates, best at update ")
-    assert "validation (9 rows): accuracy" in said
+    assert said.startswith(f"{folder}: lora, 3 labels, 86 rows, 12 updates, best at update ")
+    assert "validation (10 rows): accuracy" in said
     assert "weights train" in said
     assert "not adapted:" in said
 
@@ -288,9 +318,10 @@ def test_an_unfinished_folder_takes_the_same_run_only(
 
     def dark_after(validations: int) -> None:
         found = iter([{"macro_f1": 0.5, "log_loss": 1.0}] * validations)
-        with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        with monkeypatch.context() as patch:
             patch.setattr(training, "scores", lambda *arguments: next(found))
-            finetune(rows, **options)
+            with pytest.raises(StopIteration):
+                finetune(rows, **options)
 
     with pytest.raises(NautileError, match="names no linear layer"):
         finetune(rows, **options, targets="nothing")

@@ -36,6 +36,7 @@ def test_help_names_every_option_and_shows_examples() -> None:
         assert name == "data" or f"--{name.replace('_', '-')}" in shown
     assert "nautile finetune tickets.csv -o tickets" in shown
     assert all(flag in shown for flag in ("--config", "--overwrite", "--quiet", "(default: nautile-mini)"))
+    assert all(choice in shown for choice in ("lora|full|head", "single|ordinal|multi", "auto|true|false"))
 
 
 def test_what_is_not_given_is_left_to_the_file(called: list[dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ LONG = "a very long review " * 30
 
 def printed(texts: list[str], notes: list[str], width: int) -> list[str]:
     labels = [None if note else "positive" for note in notes]
-    preview = Preview("review", "")
+    preview = Preview("review", ("label", "confidence", "note"))
     results = {"label": labels, "confidence": [None if note else 0.875 for note in notes], "note": notes}
     preview.add(ListChunk(["review"], [[text] for text in texts]), results)
     console = Console(record=True, width=width, quiet=False, file=None, force_terminal=False)

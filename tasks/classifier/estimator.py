@@ -32,15 +32,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
     Args:
         method: "linear": logistic regression on the base's vectors, whitened within the classes where held-out rows
             say that it helps. "lora", "full": fine-tuning (extra `finetune`), minutes on a CPU. "auto": linear; but
-            from 2,000 rows and 20 a class on, rows of equal weight and peft installed, LoRA is trained too on four
-            fifths of the rows, and kept if its log loss on the last fifth is lower.
+            from 2,000 rows and 20 a class on, rows of equal weight and the extra installed, LoRA is trained too, on
+            four fifths of the rows, and kept if its log loss on the last fifth is lower.
         base: model to read with, or to tune: a name, folder or hub id.
         multi_label: any number of labels a text. y is then an indicator matrix, or a list of labels for each text, in
             which case `predict` gives an array of tuples.
         C: inverse penalty of the logistic regression, for vectors of unit length on average; "auto": 0.1 to 100 by
-            cross-validation.
+            cross-validation, 10 on fewer than 50 rows.
         shrinkage: of the within-class covariance that the vectors are whitened by, from above 0 to 1, which is not
-            at all; "auto": by cross-validation.
+            at all; "auto": by cross-validation, 1 on fewer than 50 rows.
         class_weight: None, "balanced", or (linear, one label a text) a weight for each class.
         cv: folds for choosing C and shrinkage and for calibrating, a scikit-learn splitter, or a list of splits.
             From 5,000 rows on one fold of a whole number is used.

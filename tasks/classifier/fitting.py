@@ -1,7 +1,7 @@
 """From texts and targets to a fitted model: by a linear classifier, by fine-tuning, or by whichever does better."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
@@ -100,7 +100,7 @@ def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Pl
         return fit_rows(rows, plan)
     train, test = split_rows(rows, FOLDS_OF_TRIAL, plan.seed)[0]
     tuned = fit_tuned(texts, targets, "lora", plan, test)
-    linear = fit_rows(rows.take(train), plan)
+    linear = fit_rows(rows.take(train), replace(plan, cv=FOLDS_OF_TRIAL, calibrate=False))
     assert isinstance(linear.model, LinearModel)
     held = rows.take(test)
     losses = [
@@ -111,7 +111,9 @@ def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Pl
 
 
 def worth_tuning(rows: Rows) -> bool:
-    """Whether "auto" tries fine-tuning: 2,000 rows, 20 a class, all of equal weight, and peft installed."""
+    """Whether "auto" tries fine-tuning: 2,000 rows, 20 a class, all of equal weight, and its packages installed."""
+    from nautile.tasks.finetune.run import NEEDED
+
     N, C = rows.truth_NC.shape
-    enough = max(TUNING_FROM, TUNING_FROM_PER_CLASS * C) <= N
-    return enough and bool((rows.weight_N == rows.weight_N[0]).all()) and find_spec("peft") is not None
+    equal = bool((rows.weight_N == rows.weight_N[0]).all())
+    return equal and max(TUNING_FROM, TUNING_FROM_PER_CLASS * C) <= N and all(map(find_spec, NEEDED))

@@ -2,6 +2,14 @@
 
 One pass of cross-validation serves both. Recipes are compared by log loss at the best temperature of each, because
 a temperature is fitted afterwards: what counts is how rows are ranked, not how sure the bare logits look.
+
+Why these recipes: accuracy on 1,500 rows of Banking77's test split with MiniLM's vectors, 10 rows a class. Plain
+logistic regression on unit vectors .850 (C=10; five draws), recipes chosen here .856 on the same draws. On two of
+them: C=10 without whitening .852, with shrinkage .8 .857, .5 .849, .2 .844, .05 .833; discriminant analysis .831,
+nearest class mean .807. Blending those into the regression, or scaling vectors to unit length before, gained nothing;
+nor did averaging the recipes or preferring the first within a standard error. Vectors that were not trained for
+likeness need more whitening: with those of a sentiment backbone shrinkage .05 was best by far (.10 to .17).
+On 20 rows of SST-2 with these (20 draws) choosing lost a point (.791 to .801), the first recipe did not (.799).
 """
 
 from collections.abc import Iterable
@@ -9,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate
@@ -19,6 +27,7 @@ SHRINKAGES = (1.0, 0.8, 0.3, 0.05)
 STRENGTHS = (10.0, 1.0, 100.0, 0.1)
 COARSE = 1e-4  # tolerance of the fits that are only compared
 ONE_SPLIT_FROM = 5000  # rows
+FEWEST_TO_CHOOSE = 50  # rows
 LOG_TEMPERATURES = (-4.0, 4.0)
 
 Index = NDArray[np.int64]
@@ -56,10 +65,12 @@ def choose_recipe(
 ) -> tuple[Recipe, HeldOut | None]:
     """The recipe that does best on held-out rows: first its shrinkage is chosen, then its strength; those given stay.
 
-    Without `splits` it is the first of each, and nothing is held out.
+    On fewer than 50 rows, where the least loss is mostly luck, it is the first of each; so it is without `splits`,
+    and then nothing is held out.
     """
-    shrinkages = (shrinkage,) if shrinkage else SHRINKAGES
-    strengths = (strength,) if strength else STRENGTHS
+    few = len(as_often(rows.weight_N)) < FEWEST_TO_CHOOSE
+    shrinkages = (shrinkage,) if shrinkage else SHRINKAGES[:1] if few else SHRINKAGES
+    strengths = (strength,) if strength else STRENGTHS[:1] if few else STRENGTHS
     best = Recipe(shrinkages[0], strengths[0])
     if not splits:
         return best, None

@@ -3,6 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -10,6 +11,7 @@ from nautile.errors import NautileError
 from nautile.tasks.calibrate import Array, Kind
 
 Form = Literal["class", "indicator", "lists"]
+COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
 
 
 class Targets(NamedTuple):
@@ -43,6 +45,8 @@ def read_targets(y: Any, multi_label: bool) -> Targets:
     if found.ndim == 2 and found.shape[1] > 1:
         raise NautileError(f"y has {found.shape[1]} columns; for several labels a text give multi_label=True")
     column = column_or_1d(found, warn=True)
+    if column.dtype.kind == "O" and (missing := np.flatnonzero(pd.isna(column)).tolist()):
+        raise NautileError(f"y holds no label in rows {missing[:5]}; fill them or leave these rows out")
     assert_all_finite(column, input_name="y")
     check_classification_targets(column)
     classes, index_N = np.unique(column, return_inverse=True)
@@ -51,7 +55,7 @@ def read_targets(y: Any, multi_label: bool) -> Targets:
 
 def _holds_lists(y: Any) -> bool:
     """Whether rows are collections of labels, rather than of zeros and ones."""
-    rows = [row for row in y if isinstance(row, list | tuple | set | frozenset | np.ndarray)] if _walks(y) else []
+    rows = [row for row in y if isinstance(row, COLLECTIONS)] if _walks(y) else []
     if not rows:
         return False
     if any(isinstance(row, set | frozenset) for row in rows) or len({len(row) for row in rows}) > 1:
@@ -64,8 +68,13 @@ def _walks(y: Any) -> bool:
 
 
 def _lists(y: Any) -> Targets:
-    rows = [row if isinstance(row, list | tuple | set | frozenset | np.ndarray) else [row] for row in y]
-    classes, _ = np.unique([label for row in rows for label in row], return_inverse=True)
+    rows = [[row] if isinstance(row, str) else row for row in y]
+    if wrong := [n for n, row in enumerate(rows) if not isinstance(row, COLLECTIONS)]:
+        raise NautileError(f"y holds no labels in rows {wrong[:5]}; give an empty list where none applies")
+    found = [label for row in rows for label in row]
+    if len({isinstance(label, str) for label in found}) > 1:
+        raise NautileError("y mixes texts and numbers as labels; give all in one type")
+    classes = np.unique(found)
     place = {label: n for n, label in enumerate(classes.tolist())}
     truth_NC = np.zeros((len(rows), len(classes)))
     for n, row in enumerate(rows):

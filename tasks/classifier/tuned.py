@@ -44,7 +44,8 @@ class Tuned:
         reader, head = self._model()
         there = [n for n, text in enumerate(texts) if text is not None]
         vectors_ND = torch.zeros(len(texts), reader.model.config.d_model)
-        vectors_ND[there] = reader([texts[n] or "" for n in there]).vectors_ND
+        if there:
+            vectors_ND[there] = reader([texts[n] or "" for n in there]).vectors_ND
         return head.logits(vectors_ND)
 
     @property

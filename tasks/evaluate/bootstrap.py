@@ -54,13 +54,15 @@ def interval(value: float, sample_R: Array) -> Estimate:
     return Estimate(value=value, low=float(low), high=float(high))
 
 
-def without_bias(estimate: Estimate) -> Estimate:
-    """The basic interval, the percentile one mirrored at the value, for a figure that noise can only raise.
+def calibration_interval(estimate: Estimate, by_chance: Array) -> Estimate:
+    """The interval of an error of calibration, from its percentile one and the errors that chance alone makes.
 
-    An error of calibration is such a figure: a resample adds noise to what is noise already, so that its percentiles
-    may all lie above the value and exclude zero where nothing is wrong.
+    Noise can only raise such a figure, and a resample adds noise to what is noise already: its percentiles may all lie
+    above the value. So they are mirrored at the value (the basic bootstrap), and the interval begins at zero where
+    chance explains the value.
     """
     if estimate.low is None or estimate.high is None:
         return estimate
-    low, high = (max(0.0, 2 * estimate.value - end) for end in (estimate.high, estimate.low))
-    return Estimate(value=estimate.value, low=low, high=high)
+    chance = estimate.value <= np.quantile(by_chance, (1 + LEVEL) / 2)
+    low = 0.0 if chance else min(estimate.value, max(0.0, 2 * estimate.value - estimate.high))
+    return Estimate(value=estimate.value, low=low, high=max(estimate.value, 2 * estimate.value - estimate.low))

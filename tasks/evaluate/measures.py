@@ -4,6 +4,7 @@ A measure gives (R,K), K values a resample; with weights of one it gives the pla
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,11 @@ Measure = Callable[[Array], Array]
 Decisions = NDArray[np.int64] | NDArray[np.bool_]
 
 
-def grouped(weights_RN: Array, group_N: NDArray[np.int64], groups: int) -> Array:
+def grouped(weights_RN: Array, group_N: NDArray[Any], groups: int) -> Array:
     """(R,groups): the sum of the weights in each group."""
     keys = np.arange(len(weights_RN))[:, None] * groups + group_N
-    sums: Array = np.bincount(keys.ravel(), weights_RN.ravel(), len(weights_RN) * groups)
-    return sums.reshape(len(weights_RN), groups)
+    sums = np.bincount(keys.ravel(), weights_RN.ravel(), len(weights_RN) * groups)
+    return sums.reshape(len(weights_RN), groups).astype(float)
 
 
 def ratio(part: Array, whole: Array) -> Array:
@@ -26,11 +27,11 @@ def ratio(part: Array, whole: Array) -> Array:
     return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
 
 
-def mean_of(value_N: Array, among_N: NDArray[np.bool_] | None = None) -> Measure:
+def mean_of(value_N: NDArray[Any], among_N: NDArray[np.bool_] | None = None) -> Measure:
     """The mean of a value, of the rows in `among_N` alone if that is given."""
-    value_N = np.asarray(value_N, dtype=float)
     among = np.ones(len(value_N)) if among_N is None else np.asarray(among_N, dtype=float)
-    return lambda weights_RN: ratio(weights_RN @ (value_N * among), weights_RN @ among)[:, None]
+    value = np.asarray(value_N, dtype=float) * among
+    return lambda weights_RN: ratio(weights_RN @ value, weights_RN @ among)[:, None]
 
 
 def label_counts(given: Decisions, truth: Decisions, classes: int) -> Callable[[Array], tuple[Array, Array, Array]]:
@@ -73,12 +74,28 @@ def micro_f1(given: Decisions, truth: Decisions, classes: int) -> Measure:
     return measure
 
 
+def bins_of(sure: Array, bins: int = BINS) -> NDArray[np.int64]:
+    """The bin of each probability."""
+    return np.minimum((sure * bins).astype(np.int64), bins - 1)
+
+
 def calibration_error(sure_NM: Array, right_NM: NDArray[np.bool_], bins: int = BINS) -> Measure:
     """As `calibrate.ece`, of M decisions a row."""
     rows, decisions = sure_NM.shape
-    place = np.minimum((sure_NM * bins).astype(int), bins - 1) + np.arange(rows)[:, None] * bins
+    place = bins_of(sure_NM, bins) + np.arange(rows)[:, None] * bins
     gaps_NB = np.bincount(place.ravel(), (sure_NM - right_NM).ravel(), rows * bins).reshape(rows, bins)
     return lambda weights_RN: (np.abs(weights_RN @ gaps_NB).sum(axis=1) / weights_RN.sum(axis=1) / decisions)[:, None]
+
+
+def calibration_error_by_chance(sure_NM: Array, bins: int = BINS, draws: int = 4000, seed: int = 0) -> Array:
+    """(draws): errors that a perfectly calibrated model with these confidences would show on so many rows.
+
+    What comes true is drawn as a normal deviate for each bin.
+    """
+    variance = np.bincount(bins_of(sure_NM, bins).ravel(), (sure_NM * (1 - sure_NM)).ravel(), bins)
+    gaps = np.random.default_rng(seed).normal(size=(draws, bins)) * np.sqrt(variance)
+    errors: Array = np.abs(gaps).sum(axis=1) / sure_NM.size
+    return errors
 
 
 def risk_coverage(confidence_N: Array, right_N: NDArray[np.bool_], shares: Sequence[float]) -> Measure:
@@ -113,15 +130,14 @@ def auroc(score_N: Array, positive_N: NDArray[np.bool_]) -> Measure:
     return measure
 
 
-def quadratic_kappa(given_N: NDArray[np.int64], truth_N: NDArray[np.int64]) -> Measure:
+def quadratic_kappa(given_N: NDArray[Any], truth_N: NDArray[Any]) -> Measure:
     """Cohen's kappa with squared steps for weights: one minus squared error over that of independent draws."""
     given, truth = given_N.astype(float), truth_N.astype(float)
     moments_NM = np.stack([given, truth, given**2 + truth**2, (given - truth) ** 2], axis=1)
 
     def measure(weights_RN: Array) -> Array:
-        mean_given, mean_truth, squares, error = (
-            weights_RN @ moments_NM / weights_RN.sum(axis=1, keepdims=True)
-        ).T  # fmt: skip
+        means_RM = weights_RN @ moments_NM / weights_RN.sum(axis=1, keepdims=True)
+        mean_given, mean_truth, squares, error = means_RM.T
         return 1 - ratio(error, squares - 2 * mean_given * mean_truth)[:, None]
 
     return measure

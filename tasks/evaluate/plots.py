@@ -1,11 +1,13 @@
 """Pictures of judged rows: confusion, reliability, accuracy over coverage."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nautile.tasks.calibrate import BINS, Array
+from nautile.tasks.evaluate.measures import bins_of
 from nautile.tasks.evaluate.scores import Judged
 from nautile.tasks.extras import require
 
@@ -36,20 +38,20 @@ def confusion_png(judged: Judged, path: Path) -> None:
     else:
         names = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in judged.labels]
         size = 9 if classes <= MOST_NUMBERS else 7
-        slant = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if classes > 3 else {}
+        slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if classes > 3 else {}
         axes.set_xticks(range(classes), names, fontsize=size, parse_math=False, **slant)
         axes.set_yticks(range(classes), names, fontsize=size, parse_math=False)
     if classes <= MOST_NUMBERS:
         for (row, column), count in np.ndenumerate(counts_CC):
             shade = "white" if shares[row, column] > 0.55 else "black"
             axes.text(column, row, f"{int(count):,}", ha="center", va="center", color=shade, fontsize=9)
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, bbox_inches="tight")
 
 
 def reliability_png(judged: Judged, path: Path) -> None:
     """How often the model was right at each confidence, over how many decisions there were of it."""
     sure, right = (part.ravel() for part in judged.sure)
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    place = bins_of(sure)
     rows = np.bincount(place, minlength=BINS)
     filled = rows > 0
     said, came = (np.bincount(place, part, BINS)[filled] / rows[filled] for part in (sure, right))
@@ -70,7 +72,7 @@ def reliability_png(judged: Judged, path: Path) -> None:
     upper.legend(loc="upper left", frameon=False, fontsize=9)
     lower.bar((np.arange(BINS) + 0.5) / BINS, rows, width=0.9 / BINS, color=GREY)
     lower.set(xlabel="probability" if judged.kind == "multi" else "confidence", ylabel="decisions", yscale="log")
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, bbox_inches="tight")
 
 
 def coverage_png(judged: Judged, path: Path) -> None:
@@ -90,7 +92,7 @@ def coverage_png(judged: Judged, path: Path) -> None:
     axes.set(xlabel="share of rows answered", ylabel="accuracy", xlim=(0, 1.01))
     axes.set_title(f"{accuracy[-1]:.3f} when all {len(order):,} rows are answered", fontsize=10)
     axes.grid(alpha=0.25)
-    figure.savefig(path, dpi=DPI)
+    figure.savefig(path, dpi=DPI, bbox_inches="tight")
 
 
 def _confusion(judged: Judged) -> Array:
@@ -108,7 +110,7 @@ def _support(judged: Judged) -> Array:
     return np.bincount(judged.truth, minlength=len(judged.labels)).astype(float)
 
 
-def _wilson(share: Array, rows: Array) -> Array:
+def _wilson(share: Array, rows: NDArray[Any]) -> Array:
     """(2,K): how far the 95 % interval of a share reaches below and above it."""
     z = 1.96
     centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)

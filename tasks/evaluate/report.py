@@ -29,7 +29,7 @@ def markdown(
 
 def about(figures: Figures) -> str:
     """What the figures rest on, in words."""
-    known = f"Probabilities were calibrated on {figures.calibrated}." if figures.calibrated else NOT_CALIBRATED
+    known = f"The probabilities were calibrated on {figures.calibrated}." if figures.calibrated else NOT_CALIBRATED
     how = f"Intervals: {figures.resamples:,} bootstrap resamples of the rows, seed {figures.seed}."
     unseen = len(figures.labels) - len(figures.per_class)
     silent = f" {unseen} of its labels neither occur nor were given." if unseen else ""

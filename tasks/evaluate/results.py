@@ -65,6 +65,7 @@ class Figures(Result):
     accuracy: Estimate = Field(description='"multi": the share of right decisions, over all rows and labels')
     macro_f1: Estimate = Field(description="mean over the labels that occur or were given")
     ece: Estimate
+    ece_by_chance: float = Field(description="what a perfectly calibrated model would show on such rows, on average")
     risk_coverage_area: Estimate = Field(description="mean error rate over all coverages; less is better")
     mean_absolute_error: Estimate | None = Field(default=None, description='"ordinal": in steps')
     quadratic_kappa: Estimate | None = None

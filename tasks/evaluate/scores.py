@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Array, Calibration, Kind, choose, confidence_of, prediction_sets
 from nautile.tasks.evaluate import measures
-from nautile.tasks.evaluate.bootstrap import bootstrap, without_bias
+from nautile.tasks.evaluate.bootstrap import bootstrap, calibration_interval
 from nautile.tasks.evaluate.measures import Decisions, Measure
 from nautile.tasks.evaluate.results import ClassFigures, Confusion, CoveragePoint, Estimate, Figures, SetFigures
 
@@ -72,13 +72,15 @@ def figures(judged: Judged, resamples: int = 1000, seed: int = 0) -> Figures:
     curve = {"curve": measures.risk_coverage(judged.confidence, judged.right, SHARES)}
     found = bootstrap({**named, **curve, **_set_measures(judged)}, len(judged.probabilities), resamples, seed)
     area, *points = found["curve"]
+    by_chance = measures.calibration_error_by_chance(judged.sure[0])
     return Figures(
         kind=judged.kind,
         labels=list(judged.labels),
         rows=len(judged.probabilities),
         calibrated=None if judged.calibration is None else judged.calibration.source,
         **{name: found[name][0] for name in named if name != "ece"},
-        ece=without_bias(found["ece"][0]),
+        ece=calibration_interval(found["ece"][0], by_chance),
+        ece_by_chance=float(by_chance.mean()),
         risk_coverage_area=area,
         per_class=per_class(judged),
         coverage=_curve(judged, points),
@@ -161,8 +163,9 @@ def _held_and_size(judged: Judged, calibration: Calibration, coverage: float) ->
 
 def _set_measures(judged: Judged) -> dict[str, Measure]:
     found: dict[str, Measure] = {}
-    for coverage in SET_COVERAGES if judged.calibration is not None else ():
-        assert judged.calibration is not None
+    if judged.calibration is None:
+        return found
+    for coverage in SET_COVERAGES:
         held, size = _held_and_size(judged, judged.calibration, coverage)
         found |= {
             f"held {coverage}": measures.mean_of(held),

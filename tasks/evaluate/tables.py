@@ -1,5 +1,6 @@
 """The tables of figures, as text cells, for a report and for a terminal alike."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from nautile.tasks.evaluate.results import Comparison, Estimate, Figures
@@ -23,7 +24,7 @@ class Sheet(NamedTuple):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def sheets(figures: Figures) -> list[Sheet]:
@@ -36,6 +37,7 @@ def headline(figures: Figures) -> Sheet:
     """The single figures."""
     found = figures.headline
     rows = [(said, f"{found[name].value:.4f}", span(found[name])) for name, said in NAMES.items() if name in found]
+    rows.append(("ECE if perfectly calibrated", f"{figures.ece_by_chance:.4f}", ""))
     return Sheet("Figures", ("figure", "value", "95 % interval"), rows)
 
 

@@ -23,7 +23,11 @@ class Judge(Protocol):
 
     @property
     def columns(self) -> Mapping[str, pa.DataType]:
-        """The result columns in their order, and their types; label, windows and note are among them."""
+        """The result columns in their order, and their types; windows, note and those of `main` are among them."""
+
+    @property
+    def main(self) -> tuple[str, str]:
+        """The columns of the label that summaries count, and of its confidence."""
 
     @property
     def remark(self) -> str:
@@ -60,6 +64,12 @@ class Job:
     def results(self) -> dict[str, pa.DataType]:
         """The result columns under the names they have in the output."""
         return {self.prefix + name: kind for name, kind in self.judge.columns.items()}
+
+    @property
+    def shown(self) -> tuple[str, str, str]:
+        """The output's columns of label, confidence and note."""
+        label, confidence = self.judge.main
+        return self.prefix + label, self.prefix + confidence, self.prefix + "note"
 
     def stream(self, watcher: Watcher) -> Iterator[tuple[Chunk, Results, Tally]]:
         """Judge chunk by chunk, after the source was checked to its end if it can be read twice."""
@@ -122,7 +132,7 @@ class Job:
         found = self.judge(texts)
         columns = {name: found[name] for name in self.judge.columns}
         assert all(len(values) == len(chunk) for values in columns.values()), "the judge lost or added a row"
-        tally = tally_of(columns["label"], columns["windows"], columns["note"], chunk.broken)
+        tally = tally_of(columns[self.judge.main[0]], columns["windows"], columns["note"], chunk.broken)
         give_back_pages()
         return {self.prefix + name: values for name, values in columns.items()}, tally
 

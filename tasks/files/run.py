@@ -99,7 +99,7 @@ class Request:
             return job.to_file(workspace, writer, options, self.resume, meter)
 
     def _to_terminal(self, job: Job, meter: Meter) -> Tally:
-        preview, total = Preview(job.column, self.prefix), Tally()
+        preview, total = Preview(job.column, job.shown), Tally()
         with meter:
             for chunk, results, tally in job.stream(meter):
                 preview.add(chunk, results)

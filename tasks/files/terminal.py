@@ -17,8 +17,9 @@ _STYLES = {"positive": "green", "negative": "red", "neutral": "yellow"}
 class Preview:
     """The first rows of a job, as a table."""
 
-    def __init__(self, column: str, prefix: str, most: int = 20) -> None:
-        self._column, self._prefix, self._most = column, prefix, most
+    def __init__(self, column: str, shown: tuple[str, str, str], most: int = 20) -> None:
+        """`column` holds the texts; `shown` are the result columns of label, confidence and note."""
+        self._column, self._shown, self._most = column, shown, most
         self._rows: list[tuple[str, str, str, str]] = []
 
     def add(self, chunk: Chunk, results: Results) -> None:
@@ -27,7 +28,7 @@ class Preview:
         if room <= 0:
             return
         texts = [as_text(cell) for cell in chunk.values(self._column)[:room]]
-        labels, confidences, notes = (results[self._prefix + name] for name in ("label", "confidence", "note"))
+        labels, confidences, notes = (results[name] for name in self._shown)
         for text, label, confidence, note in zip(texts, labels, confidences, notes, strict=False):
             share = f"{confidence:.2f}" if isinstance(confidence, float) else ""
             self._rows.append((text, as_text(label), share, as_text(note)))

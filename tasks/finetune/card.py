@@ -80,12 +80,14 @@ def _limits(outcome: Outcome) -> str:
     sure = "The probabilities are not calibrated; take them as scores."
     if outcome.calibration is not None:
         sure = f"Probabilities were calibrated on {outcome.calibration.source}, and hold for texts like those."
+    outside = outcome.options.out_of_scope
+    elsewhere = "gets one of them too" if outside is None else f"should get `{outside}`, as far as the rows taught it"
     return "\n".join(
         (
             "## Limits",
             "",
             f"- {sure}",
-            "- It knows the labels above and no others: a text that is about something else gets one of them too.",
+            f"- It knows the labels above and no others: a text about something else {elsewhere}.",
             f"- It was trained on the first {outcome.options.max_length} tokens of a text; longer ones are read in "
             "windows and averaged.",
             "- What the training rows get wrong or leave out, it does too: look at the rows it confuses.",

@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from typer import Argument, Option
@@ -44,10 +44,18 @@ def _flag(name: str) -> inspect.Parameter:
     field = Options.model_fields[name]
     default = "" if field.default is None or isinstance(field.default, list) else f" (default: {field.default})"
     names = [f"--{name.replace('_', '-')}", *([_SHORT[name]] if name in _SHORT else [])]
-    option = Option(*names, help=f"{field.description}".removesuffix(".") + f"{default}.", show_default=False)
+    told = f"{field.description}".removesuffix(".") + f"{default}."
+    option = Option(*names, help=told, metavar=_choices(field.annotation), show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type(field.annotation), option]
     )
+
+
+def _choices(annotation: Any) -> str | None:
+    """The values of a choice, to be shown in place of a type."""
+    parts = [annotation, *get_args(annotation)]
+    literal = next((get_args(part) for part in parts if get_origin(part) is Literal), ())
+    return "|".join([*literal, *(["true", "false"] if bool in parts[1:] else [])]) or None
 
 
 def _type(annotation: Any) -> Any:

@@ -38,7 +38,9 @@ class Options(BaseModel):
     rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     alpha: float = Field(32.0, gt=0, description="LoRA updates are scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
-    targets: list[str] = Field(list(TARGETS), min_length=1, description="Names of the linear layers that LoRA adapts.")
+    targets: list[str] = Field(
+        list(TARGETS), min_length=1, description="Linear layers that LoRA adapts (default: those of every block)."
+    )
     epochs: int | None = Field(None, ge=1, description="Passes over the data, at most (default: 8; more for few rows).")
     learning_rate: float | None = Field(None, gt=0, description="Highest learning rate (default: by method).")
     batch_size: int = Field(32, ge=1, description="Texts a step on each device.")

@@ -46,11 +46,7 @@ def finetune(
         quiet: no progress bar, no summary on standard error.
         options: `output="folder"`, and any other field of `Options`: text, label, base, kind, labels, method, …
 
-    Returns:
-        The folder.
-
-    Raises:
-        NautileError: data, options or a folder that cannot be used; each says what to do.
+    Returns the folder; raises NautileError for data, options or a folder that cannot be used.
     """
     require("finetune", *NEEDED)
     chosen = _chosen(data, validation, config, options)
