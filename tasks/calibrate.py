@@ -141,7 +141,8 @@ def best_thresholds(probabilities_NC: Array, truth_NC: NDArray[np.bool_]) -> lis
         order = np.argsort(-scores, kind="stable")
         hits = true[order].cumsum()
         f1 = 2 * hits / (np.arange(1, len(order) + 1) + max(1, true.sum()))
-        best = int(f1.argmax())
+        alike = np.append(scores[order[1:]] == scores[order[:-1]], False)
+        best = int(np.where(alike, -1.0, f1).argmax())
         after = scores[order[best + 1]] if best + 1 < len(order) else 0.0
         found.append(float((scores[order[best]] + after) / 2) if true.any() else 0.5)
     return found
@@ -165,7 +166,8 @@ def prediction_sets(probabilities_NC: Array, calibration: Calibration, coverage:
     Raises:
         NautileError: a coverage outside (0, 1).
     """
-    limit = _quantile(calibration.nonconformity, _finite(_share(coverage, "coverage"), calibration.rows))
+    level = _finite(_share(coverage, "coverage"), calibration.rows)
+    limit = _quantile(calibration.nonconformity, level) if level <= 1 else 1.0
     return np.asarray(1 - probabilities_NC <= limit)
 
 
@@ -179,8 +181,8 @@ def threshold_for(calibration: Calibration, answered: float) -> float:
 
 
 def _finite(coverage: float, rows: int) -> float:
-    """The level that makes the coverage hold for a new row, given so many held-out ones."""
-    return min(1.0, np.ceil((rows + 1) * coverage) / rows)
+    """The level that makes the coverage hold for a new row; above 1, every label, where the held-out are too few."""
+    return float(np.ceil((rows + 1) * coverage - 1e-9) / rows)
 
 
 def _quantile(levels: Sequence[float], share: float) -> float:

@@ -3,10 +3,14 @@
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from nautile.tasks.classifier import Classifier
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,6 +23,27 @@ settings.load_profile("nautile")
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny backbone to put heads on."""
+    import tiny
+
+    from nautile.model.checkpoints import save
+    from nautile.model.model import NautileModel
+
+    folder = tmp_path_factory.mktemp("classifier") / "base"
+    save(tiny.model(NautileModel, vocab_size=600, pooling="mean"), folder)
+    return str(folder)
+
+
+@pytest.fixture
+def linear(base: str) -> "Classifier":
+    """An estimator that is not fitted yet."""
+    from nautile.tasks.classifier import Classifier
+
+    return Classifier("linear", base, cv=3, random_state=0)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""`Classifier`: what goes in and comes out, one reading a text, the linear method's mathematics, fine-tuning."""
+"""`Classifier`: what goes in and comes out, one reading a text, saving and copying."""
 
 import copy
 import json
@@ -12,56 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
-from hypothesis import given
-from hypothesis import strategies as st
+from classifiers import WORDS, sentences
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from nautile.engine.reader import Reader, Vectors
 from nautile.errors import NautileError
-from nautile.model.checkpoints import save
-from nautile.model.model import NautileModel
 from nautile.tasks.calibrate import probabilities
-from nautile.tasks.classifier import Classifier, fitting, vectors
+from nautile.tasks.classifier import Classifier, vectors
 from nautile.tasks.classifier.inputs import texts_of
-from nautile.tasks.classifier.linear import Recipe, Rows, fit_linear
-from nautile.tasks.classifier.selection import as_often, choose_recipe, hold_out, split_rows
 from nautile.tasks.classifier.targets import merge, read_targets
 from nautile.tasks.classifier.vectors import VectorCache
-from nautile.tasks.heads.head import linear_head
 from nautile.tasks.heads.loading import load_judging
-
-WORDS = {
-    "fruit": "apple banana cherry melon plum",
-    "metal": "iron copper zinc lead tin",
-    "river": "Rhine Nile Amazon Elbe",
-}
-
-
-def sentences(per_class: int, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Texts of words of one class each, all distinct."""
-    rng = np.random.default_rng(seed)
-    found: dict[str, str] = {}
-    for label, words in WORDS.items():
-        while sum(known == label for known in found.values()) < per_class:
-            found[" ".join(rng.choice(words.split(), 8))] = label
-    return list(found), list(found.values())
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("classifier") / "base"
-    save(tiny.model(NautileModel, vocab_size=600, pooling="mean"), folder)
-    return str(folder)
-
-
-@pytest.fixture
-def linear(base: str) -> Classifier:
-    return Classifier("linear", base, cv=3, random_state=0)
 
 
 @pytest.fixture
@@ -380,200 +344,3 @@ def test_copies_and_pickles_predict_the_same(linear: Classifier) -> None:
     linear.fit(X, y)
     for other in (copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):
         np.testing.assert_array_equal(other.predict_proba(X), linear.predict_proba(X))
-
-
-# The linear method
-
-
-def blobs(seed: int, N: int = 60, D: int = 6, C: int = 3) -> Rows:
-    rng = np.random.default_rng(seed)
-    index_N = np.arange(N) % C
-    vectors_ND = rng.normal(size=(C, D))[index_N] + rng.normal(size=(N, D))
-    return Rows(vectors_ND.astype(np.float32), np.eye(C)[index_N], rng.integers(1, 4, N).astype(float), "single")
-
-
-@pytest.mark.parametrize("strength", [0.1, 10.0])
-def test_without_whitening_it_is_logistic_regression(strength: float) -> None:
-    rows = blobs(1)
-    centred = rows.vectors_ND - np.average(rows.vectors_ND, axis=0, weights=rows.weight_N)
-    length = np.sqrt(np.average((centred**2).sum(axis=1), weights=rows.weight_N))
-    reference = LogisticRegression(C=strength, tol=1e-9, max_iter=2000)
-    reference.fit(centred / length, rows.truth_NC.argmax(axis=1), rows.weight_N)
-    found = fit_linear(rows, Recipe(1.0, strength), 1e-9).logits(rows.vectors_ND)
-    np.testing.assert_allclose(
-        probabilities(found, "single"), reference.predict_proba(centred / length), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_several_labels_are_as_many_regressions() -> None:
-    rows = blobs(2)._replace(kind="multi")
-    together = fit_linear(rows, Recipe(1.0, 1.0), 1e-9)
-    for n in range(3):
-        alone = fit_linear(rows._replace(truth_NC=rows.truth_NC[:, n : n + 1]), Recipe(1.0, 1.0), 1e-9)
-        np.testing.assert_allclose(together.weight_CD[n], alone.weight_CD[0], rtol=1e-3, atol=1e-5)
-
-
-def test_whitened_answers_do_not_depend_on_how_the_vectors_are_turned_and_hardly_on_their_scales() -> None:
-    rows = blobs(3, N=300)
-    rng = np.random.default_rng(0)
-    turn_DD, _ = np.linalg.qr(rng.normal(size=(6, 6)))
-    scales_D = np.array([1, 1, 1, 1, 1, 30.0])
-
-    def answers(vectors_ND: np.ndarray) -> np.ndarray:
-        changed = rows._replace(vectors_ND=vectors_ND.astype(np.float32))
-        return probabilities(fit_linear(changed, Recipe(1e-6, 10.0), 1e-8).logits(changed.vectors_ND), "single")
-
-    plain = answers(rows.vectors_ND)
-    np.testing.assert_allclose(answers(rows.vectors_ND @ turn_DD + 5), plain, atol=1e-3)
-    np.testing.assert_allclose(answers(rows.vectors_ND * scales_D), plain, atol=1e-3)
-
-
-def test_held_out_rows_choose_whitening_where_classes_are_long_and_thin() -> None:
-    rng = np.random.default_rng(5)
-    index_N = np.arange(90) % 3
-    signal = rng.normal(size=(3, 8))[index_N] + 0.2 * rng.normal(size=(90, 8))
-    rows = Rows(
-        np.hstack([signal, 40 * rng.normal(size=(90, 4))]).astype(np.float32), np.eye(3)[index_N], np.ones(90), "single"
-    )
-    splits = split_rows(rows, 5, 0)
-    recipe, held = choose_recipe(rows, splits, None, None)
-    assert held is not None
-    assert recipe.shrinkage < 1
-    assert held.log_loss() < hold_out(rows, splits, Recipe(1.0, 10.0)).log_loss() - 0.2
-    assert choose_recipe(rows, splits, 0.8, 3.0)[0] == Recipe(0.8, 3.0)
-    assert choose_recipe(rows, [], None, None) == (Recipe(1.0, 10.0), None)
-    few = rows.take(np.arange(49))
-    assert choose_recipe(few, split_rows(few, 5, 0), None, None)[0] == Recipe(1.0, 10.0)
-
-
-@given(st.lists(st.integers(0, 5), min_size=2, max_size=60), st.integers(2, 6), st.integers(0, 9))
-def test_no_class_is_ever_missing_from_training(labels: list[int], folds: int, seed: int) -> None:
-    rows = Rows(np.zeros((len(labels), 2), np.float32), np.eye(6)[labels], np.ones(len(labels)), "single")
-    splits = split_rows(rows, folds, seed)
-    for train, test in splits:
-        assert set(np.array(labels)[train]) == set(labels)
-        assert not set(train) & set(test)
-    tested = [row for _, test in splits for row in test]
-    assert sorted(tested) == [n for n, label in enumerate(labels) if labels.count(label) > 1]
-
-
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=30).filter(any))
-def test_small_whole_weights_are_counts(weights: list[int]) -> None:
-    index = as_often(np.array(weights, dtype=float))
-    assert np.bincount(index, minlength=len(weights)).tolist() == weights
-
-
-@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=30))
-def test_other_weights_are_shares_of_bounded_many(weights: list[float]) -> None:
-    given_N = np.array(weights)
-    counts = np.bincount(as_often(given_N), minlength=len(weights))
-    assert len(weights) <= counts.sum() <= 10 * len(weights)
-    assert np.abs(counts - given_N / given_N.sum() * counts.sum()).max() <= 1 + 1e-6
-
-
-# Fine-tuning
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """`finetune` replaced: it notes what it is called with, and writes a head that knows the words by heart."""
-    calls: list[dict[str, Any]] = []
-
-    def finetune(data: pd.DataFrame, *, output: str, **options: Any) -> Path:
-        calls.append({"data": data, **options})
-        known = data.dropna()
-        labels = tuple(options["labels"])
-        reader = fitting.read_vectors(options["base"], known["text"].tolist())
-        truth = np.array(
-            [[name == label or name in np.atleast_1d(label) for name in labels] for label in known["label"]]
-        )
-        found = fit_linear(Rows(reader, truth.astype(float), np.ones(len(known)), options["kind"]), Recipe(0.05, 1e3))
-        linear_head(labels, found.weight_CD, found.bias_C, options["kind"]).save(Path(output))
-        place = Path(output) / "head.json"
-        place.write_text(json.dumps({**json.loads(place.read_text()), "about": {"base": options["base"]}}))
-        (Path(output) / "checkpoints").mkdir()
-        return Path(output)
-
-    monkeypatch.setattr("nautile.tasks.finetune.run.finetune", finetune)
-    return calls
-
-
-def test_fine_tuning_gets_the_rows_and_leaves_no_folder(
-    base: str, stand_in: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    X, y = sentences(8)
-    truth = np.array([sorted(WORDS).index(label) for label in y])
-    tuned = Classifier("lora", base, random_state=3, class_weight="balanced", finetune_options={"epochs": 2})
-    tuned.fit(X, truth)
-    call = stand_in[0]
-    assert call["data"]["text"].tolist() == X
-    assert call["data"]["label"].tolist() == [str(n) for n in truth]
-    assert (call["labels"], call["epochs"], call["class_weights"]) == (["0", "1", "2"], 2, "balanced")
-    assert tuned.method_ == "lora"
-    assert (tuned.C_, tuned.calibration_) == (None, None)
-    assert tuned.score(X, truth) > 0.9
-    again = pickle.loads(pickle.dumps(tuned))
-    np.testing.assert_array_equal(again.predict_proba(X), tuned.predict_proba(X))
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(NautileError, match="takes no sample_weight"):
-        tuned.fit(X, truth, np.ones(len(X)))
-
-
-def test_methods_can_be_searched_over(base: str, stand_in: list[dict[str, Any]]) -> None:
-    X, y = sentences(8)
-    search = GridSearchCV(Classifier(base=base, random_state=0), {"method": ["linear", "full"]}, cv=2)
-    assert search.fit(X, y).best_score_ > 0.8
-    assert len(stand_in) >= 2
-
-
-def test_fine_tuning_on_several_labels_and_empty_rows(
-    base: str, stand_in: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    X, y = sentences(8)
-    tuned = Classifier("full", base, multi_label=True, empty="zero").fit([*X, None], [*([label] for label in y), []])
-    assert stand_in[0]["kind"] == "multi"
-    assert stand_in[0]["data"]["label"].tolist()[-1] == []
-    assert tuned.predict_proba([None, *X]).shape == (25, 3)
-    tuned.save(tmp_path / "saved")
-    again = Classifier.load(tmp_path / "saved")
-    assert again.predict([None, *X]).tolist() == tuned.predict([None, *X]).tolist()
-    with pytest.raises(NautileError, match="no earlier rows"):
-        again.set_params(method="auto").partial_fit(X, [[label] for label in y])
-
-
-@pytest.mark.parametrize(("tuned_is_better", "method"), [(True, "lora"), (False, "linear")])
-def test_auto_takes_what_does_better_on_held_out_rows(
-    base: str,
-    stand_in: list[dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    tuned_is_better: bool,
-    method: str,
-) -> None:
-    X, y = sentences(10)
-    auto = Classifier(base=base, cv=3, random_state=0)
-    assert auto.fit(X, y).method_ == "linear"
-    assert not stand_in
-    monkeypatch.setattr(fitting, "TUNING_FROM", 30)
-    monkeypatch.setattr(fitting, "TUNING_FROM_PER_CLASS", 10)
-    sure = 9.0 if tuned_is_better else -9.0
-    place = {text: sorted(WORDS).index(label) for text, label in zip(X, y, strict=True)}
-    monkeypatch.setattr(fitting.Tuned, "logits", lambda self, texts: sure * np.eye(3)[[place[text] for text in texts]])
-    assert auto.fit(X, y).method_ == method
-    assert len(stand_in[0]["validation"]) == 6
-    assert len(stand_in[0]["data"]) == 24
-    assert set(stand_in[0]["data"]["text"]) | set(stand_in[0]["validation"]["text"]) == set(X)
-    assert auto.fit(X, y, np.linspace(1, 2, 30)).method_ == "linear"
-
-
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_fine_tuning_for_real(base: str, tmp_path: Path, method: str) -> None:
-    X, y = sentences(12)
-    options = {"epochs": 1, "validation_share": 0.3}
-    tuned = Classifier(method, base, finetune_options=options, random_state=0).fit(X, y)
-    assert tuned.method_ == method
-    shares = tuned.predict_proba(X)
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
-    tuned.save(tmp_path / "saved")
-    np.testing.assert_array_equal(Classifier.load(tmp_path / "saved").predict_proba(X), shares)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(tuned)).predict_proba(X), shares)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.optimize import minimize_scalar
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate

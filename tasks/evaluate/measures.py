@@ -92,7 +92,7 @@ def calibration_error_by_chance(sure_NM: Array, bins: int = BINS, draws: int = 4
 
     What comes true is drawn as a normal deviate for each bin.
     """
-    variance = np.bincount(bins_of(sure_NM, bins).ravel(), (sure_NM * (1 - sure_NM)).ravel(), bins)
+    variance = np.bincount(bins_of(sure_NM, bins).ravel(), np.maximum(0, sure_NM * (1 - sure_NM)).ravel(), bins)
     gaps = np.random.default_rng(seed).normal(size=(draws, bins)) * np.sqrt(variance)
     errors: Array = np.abs(gaps).sum(axis=1) / sure_NM.size
     return errors

@@ -50,7 +50,7 @@ def confusion_png(judged: Judged, path: Path) -> None:
 
 def reliability_png(judged: Judged, path: Path) -> None:
     """How often the model was right at each confidence, over how many decisions there were of it."""
-    sure, right = (part.ravel() for part in judged.sure)
+    sure, right = judged.sure[0].ravel(), judged.sure[1].ravel()
     place = bins_of(sure)
     rows = np.bincount(place, minlength=BINS)
     filled = rows > 0

@@ -33,7 +33,8 @@ def about(figures: Figures) -> str:
     how = f"Intervals: {figures.resamples:,} bootstrap resamples of the rows, seed {figures.seed}."
     unseen = len(figures.labels) - len(figures.per_class)
     silent = f" {unseen} of its labels neither occur nor were given." if unseen else ""
-    return f"{figures.rows:,} rows, {len(figures.labels)} labels.{silent} {known} {how if figures.resamples else ''}".strip()
+    said = f"{figures.rows:,} rows, {len(figures.labels)} labels.{silent} {known}"
+    return f"{said} {how}" if figures.resamples else said
 
 
 NOT_CALIBRATED = "The probabilities are not calibrated: take them as scores, and ECE as how far they are off."

@@ -1,0 +1,145 @@
+"""`nautile evaluate`: nothing heavy is imported before it runs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nautile.tasks.evaluate.results import Summary
+    from nautile.tasks.evaluate.tables import Sheet
+
+_HELP = """Measure a model on labelled rows, and say how sure the figures are.
+
+Shown are accuracy, macro-F1, each label's precision and recall, calibration
+(ECE), and the accuracy left when unsure rows get no label, all with 95 %
+bootstrap intervals. MODEL is a built-in task, a fine-tuned folder or a
+checkpoint. A second model on the same rows is compared by a paired test.
+
+\b
+Examples:
+  nautile evaluate sentiment reviews.csv                 columns text and label
+  nautile evaluate tickets/ test.csv -o report           also JSON, pictures
+  nautile evaluate tickets/ test.csv --against older/    which one is better?
+  nautile evaluate tickets/ test.csv --baseline tfidf --train train.csv
+  nautile evaluate sentiment sst2.jsonl --restrict       two labels of three
+  nautile evaluate nautile-mini t.csv --labels "refund, shipping"  zero-shot
+  nautile evaluate stars/ test.csv --kind ordinal --json > figures.json
+"""
+
+
+class BaselineName(StrEnum):
+    """What a model can be compared with, trained on --train."""
+
+    tfidf = "tfidf"
+    minilm = "minilm"
+
+
+class KindName(StrEnum):
+    """How a model's labels may be judged."""
+
+    single = "single"
+    ordinal = "ordinal"
+    multi = "multi"
+
+
+def evaluate(
+    model: Annotated[str, Argument(metavar="MODEL", help="A built-in task, a fine-tuned folder or a checkpoint.")],
+    data: Annotated[Path, Argument(metavar="FILE", help="Labelled rows: CSV, TSV, JSONL or Parquet.")],
+    text: Annotated[str, Option("--text", "-t", help="The column of texts.")] = "text",
+    label: Annotated[str, Option("--label", "-l", help="The column of labels.")] = "label",
+    separator: Annotated[str, Option(help="Between several labels in one cell.")] = ";",
+    task: Annotated[str | None, Option(help="Where MODEL is nautile-mini: which of its tasks.")] = None,
+    labels: Annotated[str | None, Option(help="Zero-shot: comma-separated, or a .json or .txt file.")] = None,
+    kind: Annotated[KindName | None, Option(help="ordinal: the labels have an order; single: none.")] = None,
+    against: Annotated[str | None, Option(help="A second model to compare with.")] = None,
+    baseline: Annotated[list[BaselineName] | None, Option(help="Compare with it; may be repeated.")] = None,
+    train: Annotated[Path | None, Option(help="Labelled rows to train the baselines on.")] = None,
+    restrict: Annotated[bool, Option("--restrict", help="Compare only labels that occur in the data.")] = False,
+    ignore_unknown: Annotated[bool, Option("--ignore-unknown", help="Leave out rows with unknown labels.")] = False,
+    output: Annotated[Path | None, Option("--output", "-o", help="Folder for JSON, report and pictures.")] = None,
+    resamples: Annotated[int, Option(min=0, help="Bootstrap resamples; 0 for no intervals.")] = 1000,
+    seed: Annotated[int, Option(min=0, help="Of the resamples.")] = 0,
+    json: Annotated[bool, Option("--json", help="Print JSON in place of tables.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Run `nautile evaluate`; see `nautile.tasks.evaluate.run.evaluate` for what its options mean."""
+    from nautile.tasks.evaluate.run import evaluate as run
+    from nautile.tasks.question import labels_from
+
+    try:
+        found = run(
+            model,
+            data,
+            text=text,
+            label=label,
+            separator=separator,
+            task=task,
+            labels=None if labels is None else labels_from(labels),
+            kind=None if kind is None else kind.value,
+            against=against,
+            baselines=[name.value for name in baseline or ()],
+            train=train,
+            restricted=restrict,
+            ignore_unknown=ignore_unknown,
+            output=output,
+            resamples=resamples,
+            seed=seed,
+            progress=False if quiet else None,
+        )
+    except KeyboardInterrupt:
+        typer.echo("nautile: stopped", err=True)
+        raise typer.Exit(130) from None
+    if json:
+        typer.echo(found.summary.model_dump_json(indent=1))
+    else:
+        _show(found.summary)
+    if output is not None:
+        typer.echo(f"nautile: wrote {output}: figures.json, report.md, 3 pictures", err=True)
+
+
+def _show(summary: "Summary") -> None:
+    from rich.console import Console
+
+    from nautile.tasks.evaluate.report import about
+    from nautile.tasks.evaluate.tables import comparison, sheets
+
+    console = Console(highlight=False)
+    _say(console, f"{summary.model} on {summary.data}")
+    for line in (about(summary.figures), *summary.notes):
+        _say(console, line)
+    first, *rest = sheets(summary.figures)
+    for sheet in rest:
+        _table(console, sheet)
+    _table(console, first)
+    for found in summary.comparisons:
+        _table(console, comparison(found, summary.figures))
+        _say(console, found.verdict)
+
+
+def _table(console: "Console", sheet: "Sheet") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(_visible(sheet.title)), title_justify="left", box=None, pad_edge=False)
+    for place, name in enumerate(sheet.columns):
+        table.add_column(Text(_visible(name), "bold"), justify="right" if place else "left", overflow="fold")
+    for row in sheet.rows:
+        table.add_row(*(Text(_visible(cell)) for cell in row))
+    console.print()
+    console.print(table)
+
+
+def _say(console: "Console", line: str) -> None:
+    console.print(_visible(line), markup=False, soft_wrap=True)
+
+
+def _visible(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+evaluate.__doc__ = _HELP

@@ -1,0 +1,128 @@
+"""Labelled rows brought to a model's labels."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nautile.errors import NautileError
+from nautile.tasks.calibrate import Array
+from nautile.tasks.evaluate.contenders import Contender
+from nautile.tasks.evaluate.measures import Decisions
+from nautile.tasks.evaluate.scores import Judged
+from nautile.tasks.labelled import Labelled
+
+SHOWN = 10
+
+
+def known_rows(rows: Labelled, labels: Sequence[str]) -> NDArray[np.bool_]:
+    """(N): whether the row carries known labels only."""
+    known = np.isin(rows.labels, labels)
+    found = ~(rows.truth & ~known).any(axis=1) if rows.kind == "multi" else known[rows.truth]
+    return np.asarray(found)
+
+
+def keep(rows: Labelled, kept_N: NDArray[np.bool_]) -> Labelled:
+    """The rows that are kept."""
+    texts = [text for text, kept in zip(rows.texts, kept_N, strict=True) if kept]
+    return rows._replace(texts=texts, truth=rows.truth[kept_N])
+
+
+def keep_known(rows: Labelled, contenders: Sequence[Contender], ignore_unknown: bool) -> tuple[Labelled, list[str]]:
+    """The rows whose labels every contender knows, and notes on what was left out.
+
+    Raises:
+        NautileError: there are others, and they are not to be ignored; or none is left.
+    """
+    notes = []
+    for contender in contenders:
+        kept_N = known_rows(rows, contender.labels)
+        if kept_N.all():
+            continue
+        told = _unknown(rows, contender)
+        if not ignore_unknown:
+            raise NautileError(
+                f"{told}; it knows {_few(contender.labels)}: rename them in the data, "
+                "or leave those rows out with --ignore-unknown"
+            )
+        rows = keep(rows, kept_N)
+        notes.append(f"{int((~kept_N).sum()):,} rows are left out: {told}")
+    if not rows.texts:
+        raise NautileError("no row has a label that the model knows: look at the column of labels")
+    return rows, notes
+
+
+def truth_of(rows: Labelled, labels: Sequence[str]) -> Decisions:
+    """The rows' truth as indices into `labels`, for "multi" (N,C) booleans; all labels that rows carry are known."""
+    place = {label: n for n, label in enumerate(labels)}
+    if rows.kind != "multi":
+        of_data = np.array([place.get(label, -1) for label in rows.labels])
+        found: Decisions = of_data[rows.truth]
+        return found
+    truth = np.zeros((len(rows.texts), len(labels)), dtype=bool)
+    for column, label in zip(rows.truth.T, rows.labels, strict=True):
+        if label in place:
+            truth[:, place[label]] = column
+    return truth
+
+
+def judged_rows(contender: Contender, rows: Labelled, probabilities_NC: Array) -> Judged:
+    """What the contender said of the rows, beside the truth."""
+    return Judged(
+        contender.labels,
+        contender.kind,
+        probabilities_NC,
+        truth_of(rows, contender.labels),
+        contender.calibration,
+        contender.out_of_scope,
+    )
+
+
+def restrict(judged: Judged) -> tuple[Judged, str]:
+    """Choose among the labels that occur alone, and say what that means.
+
+    The probabilities of one label a row are renormalised over those labels, so that the calibration no longer holds;
+    those of "multi" stay as they are.
+
+    Raises:
+        NautileError: fewer than two labels occur.
+    """
+    multi = judged.kind == "multi"
+    kept = np.flatnonzero(judged.truth.any(axis=0)) if multi else np.unique(judged.truth)
+    if len(kept) < 2:
+        raise NautileError(f"{len(kept)} label occurs in the data; to restrict a model to labels there must be two")
+    if len(kept) == len(judged.labels):
+        return judged, ""
+    labels = tuple(judged.labels[n] for n in kept)
+    left = [label for label in judged.labels if label not in labels]
+    note = f"compared are only the {len(kept)} labels that occur, not {_few(left)}"
+    calibration, probabilities_NC = judged.calibration, judged.probabilities[:, kept]
+    if multi:
+        if calibration is not None and calibration.thresholds is not None:
+            thresholds = [calibration.thresholds[n] for n in kept]
+            calibration = calibration.model_copy(update={"thresholds": thresholds})
+        truth = judged.truth[:, kept]
+    else:
+        probabilities_NC = probabilities_NC + np.finfo(float).tiny
+        probabilities_NC /= probabilities_NC.sum(axis=1, keepdims=True)
+        truth, calibration = np.searchsorted(kept, judged.truth), None
+        note += ": their probabilities are renormalised, and a calibration on all labels no longer holds"
+    scope = judged.out_of_scope if judged.out_of_scope in labels else None
+    found = replace(
+        judged, labels=labels, probabilities=probabilities_NC, truth=truth, calibration=calibration, out_of_scope=scope
+    )
+    return found, note
+
+
+def _unknown(rows: Labelled, contender: Contender) -> str:
+    """The labels that a contender does not know, in words, each with its rows."""
+    counts = rows.truth.sum(axis=0) if rows.kind == "multi" else np.bincount(rows.truth, minlength=len(rows.labels))
+    unknown = Counter({label: int(n) for label, n in zip(rows.labels, counts, strict=True) if n})
+    said = [f"{label!r} ({n:,} rows)" for label, n in unknown.most_common() if label not in contender.labels]
+    return f"labels that {contender.name} does not know: {_few(said)}"
+
+
+def _few(items: Sequence[str]) -> str:
+    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

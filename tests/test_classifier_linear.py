@@ -1,0 +1,97 @@
+"""The linear method's mathematics: whitening, regression, what held-out rows choose."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from nautile.tasks.calibrate import probabilities
+from nautile.tasks.classifier.linear import Recipe, Rows, fit_linear
+from nautile.tasks.classifier.selection import as_often, choose_recipe, hold_out, split_rows
+
+
+def blobs(seed: int, N: int = 60, D: int = 6, C: int = 3) -> Rows:
+    rng = np.random.default_rng(seed)
+    index_N = np.arange(N) % C
+    vectors_ND = rng.normal(size=(C, D))[index_N] + rng.normal(size=(N, D))
+    return Rows(vectors_ND.astype(np.float32), np.eye(C)[index_N], rng.integers(1, 4, N).astype(float), "single")
+
+
+@pytest.mark.parametrize("strength", [0.1, 10.0])
+def test_without_whitening_it_is_logistic_regression(strength: float) -> None:
+    rows = blobs(1)
+    centred = rows.vectors_ND - np.average(rows.vectors_ND, axis=0, weights=rows.weight_N)
+    length = np.sqrt(np.average((centred**2).sum(axis=1), weights=rows.weight_N))
+    reference = LogisticRegression(C=strength, tol=1e-9, max_iter=2000)
+    reference.fit(centred / length, rows.truth_NC.argmax(axis=1), rows.weight_N)
+    found = fit_linear(rows, Recipe(1.0, strength), 1e-9).logits(rows.vectors_ND)
+    np.testing.assert_allclose(
+        probabilities(found, "single"), reference.predict_proba(centred / length), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_several_labels_are_as_many_regressions() -> None:
+    rows = blobs(2)._replace(kind="multi")
+    together = fit_linear(rows, Recipe(1.0, 1.0), 1e-9)
+    for n in range(3):
+        alone = fit_linear(rows._replace(truth_NC=rows.truth_NC[:, n : n + 1]), Recipe(1.0, 1.0), 1e-9)
+        np.testing.assert_allclose(together.weight_CD[n], alone.weight_CD[0], rtol=1e-3, atol=1e-5)
+
+
+def test_whitened_answers_do_not_depend_on_how_the_vectors_are_turned_and_hardly_on_their_scales() -> None:
+    rows = blobs(3, N=300)
+    rng = np.random.default_rng(0)
+    turn_DD, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    scales_D = np.array([1, 1, 1, 1, 1, 30.0])
+
+    def answers(vectors_ND: np.ndarray) -> np.ndarray:
+        changed = rows._replace(vectors_ND=vectors_ND.astype(np.float32))
+        return probabilities(fit_linear(changed, Recipe(1e-6, 10.0), 1e-8).logits(changed.vectors_ND), "single")
+
+    plain = answers(rows.vectors_ND)
+    np.testing.assert_allclose(answers(rows.vectors_ND @ turn_DD + 5), plain, atol=1e-3)
+    np.testing.assert_allclose(answers(rows.vectors_ND * scales_D), plain, atol=1e-3)
+
+
+def test_held_out_rows_choose_whitening_where_classes_are_long_and_thin() -> None:
+    rng = np.random.default_rng(5)
+    index_N = np.arange(90) % 3
+    signal = rng.normal(size=(3, 8))[index_N] + 0.2 * rng.normal(size=(90, 8))
+    rows = Rows(
+        np.hstack([signal, 40 * rng.normal(size=(90, 4))]).astype(np.float32), np.eye(3)[index_N], np.ones(90), "single"
+    )
+    splits = split_rows(rows, 5, 0)
+    recipe, held = choose_recipe(rows, splits, None, None)
+    assert held is not None
+    assert recipe.shrinkage < 1
+    assert held.log_loss() < hold_out(rows, splits, Recipe(1.0, 10.0)).log_loss() - 0.2
+    assert choose_recipe(rows, splits, 0.8, 3.0)[0] == Recipe(0.8, 3.0)
+    assert choose_recipe(rows, [], None, None) == (Recipe(1.0, 10.0), None)
+    few = rows.take(np.arange(49))
+    assert choose_recipe(few, split_rows(few, 5, 0), None, None)[0] == Recipe(1.0, 10.0)
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=60), st.integers(2, 6), st.integers(0, 9))
+def test_no_class_is_ever_missing_from_training(labels: list[int], folds: int, seed: int) -> None:
+    rows = Rows(np.zeros((len(labels), 2), np.float32), np.eye(6)[labels], np.ones(len(labels)), "single")
+    splits = split_rows(rows, folds, seed)
+    for train, test in splits:
+        assert set(np.array(labels)[train]) == set(labels)
+        assert not set(train) & set(test)
+    tested = [row for _, test in splits for row in test]
+    assert sorted(tested) == [n for n, label in enumerate(labels) if labels.count(label) > 1]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30).filter(any))
+def test_small_whole_weights_are_counts(weights: list[int]) -> None:
+    index = as_often(np.array(weights, dtype=float))
+    assert np.bincount(index, minlength=len(weights)).tolist() == weights
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=30))
+def test_other_weights_are_shares_of_bounded_many(weights: list[float]) -> None:
+    given_N = np.array(weights)
+    counts = np.bincount(as_often(given_N), minlength=len(weights))
+    assert len(weights) <= counts.sum() <= 10 * len(weights)
+    assert np.abs(counts - given_N / given_N.sum() * counts.sum()).max() <= 1 + 1e-6
