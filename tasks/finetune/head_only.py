@@ -20,6 +20,7 @@ from nautile.tasks.labelled import Labelled
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C, on standardised vectors
 USUAL = 0.1
+START = 0.01  # weak, so that training still has something to learn
 ITERATIONS = 200
 
 
@@ -52,7 +53,7 @@ def start_score(model: NautileForSequenceClassification, split: Split, options: 
     """
     vectors_ND = Reader(model)(split.train.texts).vectors_ND.double()
     with torch.enable_grad():
-        head = fit_head(vectors_ND, split.train, USUAL, options.class_weights == "balanced")
+        head = fit_head(vectors_ND, split.train, START, options.class_weights == "balanced")
     model.score.weight.copy_(head.weight_CD)
     model.score.bias.copy_(head.bias_C)
 
