@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nautile.tasks.analyze import analyze
     from nautile.tasks.classifier import Classifier
     from nautile.tasks.classify import classify
+    from nautile.tasks.evaluate.run import evaluate
     from nautile.tasks.finetune.run import finetune
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "__version__",
     "analyze",
     "classify",
+    "evaluate",
     "finetune",
     "load",
     "register",
@@ -33,6 +35,7 @@ _HOMES = {
     "Nautile": "nautile.model.checkpoints",
     "analyze": "nautile.tasks.analyze",
     "classify": "nautile.tasks.classify",
+    "evaluate": "nautile.tasks.evaluate.run",
     "finetune": "nautile.tasks.finetune.run",
     "load": "nautile.model.checkpoints",
     "register": "nautile.model.checkpoints",

@@ -15,6 +15,7 @@ from typer import Argument, Option
 from nautile import __version__
 from nautile.errors import NautileError
 from nautile.pretraining.command_line import app as pretrain_app
+from nautile.tasks.evaluate.command_line import evaluate
 from nautile.tasks.finetune.command_line import finetune
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command()(finetune)
-app.add_typer(pretrain_app, name="pretrain")
 # The base of typer's usage errors, which has no public name.
 _USAGE_ERROR = cast(type[typer.BadParameter], typer.BadParameter.mro()[1])
 
@@ -131,6 +130,10 @@ def classify(
         request.run(load, judge_identity(asked, threads))
 
 
+app.command()(finetune)
+app.command()(evaluate)
+
+
 class Framework(StrEnum):
     """What `nautile convert` can write."""
 
@@ -169,6 +172,9 @@ def _conversion(source: str, to: Framework | None) -> "Callable[[Path], NautileF
     except ModuleNotFoundError:
         raise NautileError(f'{source}: converting it needs JAX: pip install "nautile[pretraining]"') from None
     return partial(convert_to_jax, source) if to is Framework.jax else partial(convert_to_torch, Path(source))
+
+
+app.add_typer(pretrain_app, name="pretrain")
 
 
 @contextmanager

@@ -107,6 +107,15 @@ def test_agreement_counts_the_orders_that_answer_as_the_average_does() -> None:
     assert "agreement" not in judge(["refund", "praise"]).columns
 
 
+def test_how_often_another_order_changes_the_answer_is_said() -> None:
+    texts = [f"{text}{n}" for text in TEXTS[:3] for n in range(12)]
+    asked = judge(["refund", "praise"], permutations=2)
+    turned = (pd.DataFrame(asked(texts))["agreement"] < 1).mean()
+    assert 0 < turned < 1, "the tiny model must do both for this test to mean something"
+    assert asked.remark.endswith(f"{turned:.1%} of texts are answered otherwise in some order of the labels")
+    assert judge(["refund", "praise"]).remark == "probabilities are not calibrated"
+
+
 def test_several_labels_are_joined_and_none_is_said() -> None:
     asked = judge(["refund", "praise"], multi_label=True, policy=nautile.tasks.question.Policy(threshold=1e-9))
     assert set(asked(TEXTS)["label"]) == {"refund; praise"}

@@ -1,11 +1,14 @@
 """`nautile evaluate`: nothing heavy is imported before it runs."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
+
+from nautile.errors import NautileError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,11 +25,12 @@ checkpoint. A second model on the same rows is compared by a paired test.
 
 \b
 Examples:
-  nautile evaluate sentiment reviews.csv                 columns text and label
+  nautile evaluate sentiment reviews.csv                 columns text, label
   nautile evaluate tickets/ test.csv -o report           also JSON, pictures
   nautile evaluate tickets/ test.csv --against older/    which one is better?
   nautile evaluate tickets/ test.csv --baseline tfidf --train train.csv
   nautile evaluate sentiment sst2.jsonl --restrict       two labels of three
+  nautile evaluate intent clinc.csv --rename oos=out_of_scope
   nautile evaluate nautile-mini t.csv --labels "refund, shipping"  zero-shot
   nautile evaluate stars/ test.csv --kind ordinal --json > figures.json
 """
@@ -53,6 +57,7 @@ def evaluate(
     text: Annotated[str, Option("--text", "-t", help="The column of texts.")] = "text",
     label: Annotated[str, Option("--label", "-l", help="The column of labels.")] = "label",
     separator: Annotated[str, Option(help="Between several labels in one cell.")] = ";",
+    rename: Annotated[list[str] | None, Option(metavar="OLD=NEW", help="The model's name for a label.")] = None,
     task: Annotated[str | None, Option(help="Where MODEL is nautile-mini: which of its tasks.")] = None,
     labels: Annotated[str | None, Option(help="Zero-shot: comma-separated, or a .json or .txt file.")] = None,
     kind: Annotated[KindName | None, Option(help="ordinal: the labels have an order; single: none.")] = None,
@@ -78,6 +83,7 @@ def evaluate(
             text=text,
             label=label,
             separator=separator,
+            rename=_renamings(rename or ()),
             task=task,
             labels=None if labels is None else labels_from(labels),
             kind=None if kind is None else kind.value,
@@ -100,6 +106,13 @@ def evaluate(
         _show(found.summary)
     if output is not None:
         typer.echo(f"nautile: wrote {output}: figures.json, report.md, 3 pictures", err=True)
+
+
+def _renamings(given: Sequence[str]) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in given]
+    if odd := [old for old, equals, new in pairs if not (equals and old and new)]:
+        raise NautileError(f"--rename {odd[0]}: give OLD=NEW, the data's name of a label and the model's")
+    return {old: new for old, _, new in pairs}
 
 
 def _show(summary: "Summary") -> None:

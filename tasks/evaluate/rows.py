@@ -1,7 +1,7 @@
 """Labelled rows brought to a model's labels."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,23 @@ from nautile.tasks.evaluate.scores import Judged
 from nautile.tasks.labelled import Labelled
 
 SHOWN = 10
+
+
+def renamed(rows: Labelled, names: Mapping[str, str]) -> Labelled:
+    """The rows with labels renamed; labels of one new name become one.
+
+    Raises:
+        NautileError: a name that no label of the data has.
+    """
+    if absent := [name for name in names if name not in rows.labels]:
+        raise NautileError(f"no label of the data is named {absent[0]!r}; there are {_few(rows.labels)}")
+    new = [names.get(label, label) for label in rows.labels]
+    labels = tuple(dict.fromkeys(new))
+    place = np.array([labels.index(label) for label in new])
+    if rows.kind != "multi":
+        return rows._replace(labels=labels, truth=place[rows.truth])
+    truth = np.stack([rows.truth[:, place == n].any(axis=1) for n in range(len(labels))], axis=1)
+    return rows._replace(labels=labels, truth=truth)
 
 
 def known_rows(rows: Labelled, labels: Sequence[str]) -> NDArray[np.bool_]:
@@ -44,7 +61,7 @@ def keep_known(rows: Labelled, contenders: Sequence[Contender], ignore_unknown: 
         told = _unknown(rows, contender)
         if not ignore_unknown:
             raise NautileError(
-                f"{told}; it knows {_few(contender.labels)}: rename them in the data, "
+                f"{told}; it knows {_few(contender.labels)}: rename them with --rename OLD=NEW, "
                 "or leave those rows out with --ignore-unknown"
             )
         rows = keep(rows, kept_N)
@@ -66,6 +83,18 @@ def truth_of(rows: Labelled, labels: Sequence[str]) -> Decisions:
         if label in place:
             truth[:, place[label]] = column
     return truth
+
+
+def ordered(rows: Labelled, labels: tuple[str, ...]) -> Labelled:
+    """The rows with a model's ordered labels.
+
+    Raises:
+        NautileError: rows that carry other labels.
+    """
+    if not (known := known_rows(rows, labels)).all():
+        others = {rows.labels[n] for n in np.unique(rows.truth[~known])}
+        raise NautileError(f"training rows have labels that are not the model's: {_few(sorted(others))}")
+    return rows._replace(labels=labels, truth=truth_of(rows, labels), kind="ordinal")
 
 
 def judged_rows(contender: Contender, rows: Labelled, probabilities_NC: Array) -> Judged:

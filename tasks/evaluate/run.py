@@ -1,7 +1,8 @@
 """`evaluate`: a model, and what it is compared with, on labelled rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from nautile.tasks.evaluate.contenders import CHUNK_ROWS, Contender, as_kind, fi
 from nautile.tasks.evaluate.plots import confusion_png, coverage_png, reliability_png
 from nautile.tasks.evaluate.report import markdown
 from nautile.tasks.evaluate.results import Comparison, Figures, Summary
-from nautile.tasks.evaluate.rows import judged_rows, keep_known, restrict
+from nautile.tasks.evaluate.rows import judged_rows, keep_known, ordered, renamed, restrict
 from nautile.tasks.evaluate.scores import Judged, figures
 from nautile.tasks.extras import require
 from nautile.tasks.labelled import Labelled, read_labelled
@@ -63,6 +64,7 @@ def evaluate(
     text: str = "text",
     label: str = "label",
     separator: str = ";",
+    rename: Mapping[str, str] | None = None,
     task: str | None = None,
     labels: Sequence[str] | Mapping[str, str] | None = None,
     kind: Kind | None = None,
@@ -84,6 +86,7 @@ def evaluate(
         text: the column of texts.
         label: the column of labels.
         separator: between several labels in one cell.
+        rename: labels of the data (and of `train`), by the names that the model has for them.
         task: the built-in task, where `model` is "nautile-mini".
         labels: choose among these instead, zero-shot.
         kind: "ordinal" to judge a model's labels as ordered, "single" not to.
@@ -102,9 +105,10 @@ def evaluate(
     """
     _check(baselines, train, output, resamples)
     first = as_kind(find_contender(model, task, labels), kind)
-    rows = read_labelled(data, text, label, "multi" if first.kind == "multi" else "single", separator=separator)
+    read = partial(_read, text=text, label=label, separator=separator, rename=rename or {})
+    rows = read(data, "multi" if first.kind == "multi" else "single")
     opponents = [] if against is None else [as_kind(find_contender(against), kind)]
-    trained, notes = _baselines(baselines, train, first, rows, (text, label, separator))
+    trained, notes = _baselines(baselines, first, rows, train, read)
     contenders = [first, *_opponents(first, [*opponents, *trained])]
     rows, left_out = keep_known(rows, contenders, ignore_unknown)
     judged, changes = _judge(contenders, rows, restricted, progress)
@@ -137,14 +141,18 @@ def _check(baselines: Sequence[str], train: Any, output: str | Path | None, resa
         require("finetune", "matplotlib", purpose="drawing figures")
 
 
+def _read(source: Any, kind: Kind, *, text: str, label: str, separator: str, rename: Mapping[str, str]) -> Labelled:
+    return renamed(read_labelled(source, text, label, kind, separator=separator), rename)
+
+
 def _baselines(
-    names: Sequence[str], train: Any, first: Contender, rows: Labelled, columns: tuple[str, str, str]
+    names: Sequence[str], first: Contender, rows: Labelled, train: Any, read: Callable[[Any, Kind], Labelled]
 ) -> tuple[list[Contender], list[str]]:
     if not names:
         return [], []
-    text, label, separator = columns
-    order = first.labels if first.kind == "ordinal" else None
-    examples = read_labelled(train, text, label, first.kind, order, separator)
+    examples = read(train, "multi" if first.kind == "multi" else "single")
+    if first.kind == "ordinal":
+        examples = ordered(examples, first.labels)
     notes = [f"baselines: {len(examples.texts):,} training rows", *(f"training: {note}" for note in examples.notes)]
     if shared := len(set(rows.texts) & set(examples.texts)):
         notes.append(f"{shared:,} texts stand in the training rows as well: the baselines have seen them")

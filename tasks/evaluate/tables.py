@@ -37,7 +37,8 @@ def headline(figures: Figures) -> Sheet:
     """The single figures."""
     found = figures.headline
     rows = [(said, f"{found[name].value:.4f}", span(found[name])) for name, said in NAMES.items() if name in found]
-    rows.append(("ECE if perfectly calibrated", f"{figures.ece_by_chance:.4f}", ""))
+    after = [name for name, *_ in rows].index(NAMES["ece"]) + 1
+    rows.insert(after, ("ECE of a perfectly calibrated model", f"{figures.ece_by_chance:.4f}", ""))
     return Sheet("Figures", ("figure", "value", "95 % interval"), rows)
 
 

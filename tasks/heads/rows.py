@@ -12,12 +12,15 @@ from nautile.tasks.heads.sentiment_data import LABELS, read_training
 from nautile.tasks.heads.topics import topic_passages
 
 OUT_OF_SCOPE = "out_of_scope"
+LONG, LONG_ROWS = 500, 5000  # characters; so many texts of more than that are enough
 OUTSIDE = 3000  # utterances and questions that ask for none of the intents
 
 
 def sentiment_rows(data: Path, corpus: Path) -> pd.DataFrame:
     """Reviews, comments and tweets; where annotators had no neutral choice, the row is negative or positive."""
     examples = read_training(data / "sentiment")
+    long = [e for e in examples if len(e.text) > LONG]
+    examples = [e for e in examples if len(e.text) <= LONG] + random.Random(0).sample(long, min(LONG_ROWS, len(long)))
     return pd.DataFrame({"text": [e.text for e in examples], "label": [LABELS[e.label] for e in examples]})
 
 

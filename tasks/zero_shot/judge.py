@@ -47,11 +47,20 @@ class ZeroShotJudge(Judge):
         self.reader, self.matching = reader, matching.eval()
         self.orders = orders(len(asked.labels), asked.permutations)
         self.tokens = 0  # read so far, label lists and texts
+        self.judged, self.turned = 0, 0  # texts so far, and those that some order answers otherwise
 
     @property
     def more(self) -> tuple[str, ...]:
         """`legal_mass`, and `agreement` where there are several orders."""
         return ("legal_mass", "agreement") if len(self.orders) > 1 else ("legal_mass",)
+
+    @property
+    def remark(self) -> str:
+        """That nothing is calibrated, and how often another order of the labels changes the answer."""
+        if len(self.orders) == 1:
+            return super().remark
+        share = self.turned / max(1, self.judged)
+        return f"{super().remark}; {share:.1%} of texts are answered otherwise in some order of the labels"
 
     def judge(self, texts: Sequence[str], finished: Finished) -> Measured:
         """Read the texts after each order of the label list, and average."""
@@ -66,7 +75,9 @@ class ZeroShotJudge(Judge):
         average_NC = np.mean(found, axis=0)
         more = {"legal_mass": np.mean(legal, axis=0).tolist()}
         if len(found) > 1:
-            more["agreement"] = self._agreement(found, average_NC).tolist()
+            agreement = self._agreement(found, average_NC)
+            self.judged, self.turned = self.judged + len(texts), self.turned + int((agreement < 1).sum())
+            more["agreement"] = agreement.tolist()
         return Measured(average_NC, read.windows, more)
 
     @torch.inference_mode()
