@@ -91,6 +91,7 @@ def classify(
     threshold: Annotated[float | None, Option(help="No label below this confidence.")] = None,
     answer_share: Annotated[float | None, Option(help="Label this share of rows, the surest.")] = None,
     set_coverage: Annotated[float | None, Option(help="Add label sets that hold the truth this often.")] = None,
+    no_detail: Annotated[bool, Option("--no-detail", help="No column of probabilities for each label.")] = False,
     model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,
     threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
@@ -114,7 +115,7 @@ def classify(
         multi_label=multi_label,
         none_of_these=none_of_these,
         permutations=permutations,
-        policy=Policy(threshold, answer_share, set_coverage),
+        policy=Policy(threshold, answer_share, set_coverage, detail=not no_detail),
     )
 
     def load() -> "Table":

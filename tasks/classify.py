@@ -63,6 +63,7 @@ def classify(
     threshold: float | None = None,
     answer_share: float | None = None,
     set_coverage: float | None = None,
+    detail: bool = True,
     model: str | Path | None = None,
     progress: bool | None = None,
 ) -> pd.DataFrame:
@@ -79,6 +80,7 @@ def classify(
         threshold: a row below this confidence gets no label; with several labels a text: each label's own threshold.
         answer_share: answer about this share of rows, the surest ones; needs a calibrated model.
         set_coverage: add `set`, labels that hold the truth in this share of rows; needs a calibrated model.
+        detail: a probability column a label; False where there are many.
         model: a fine-tuned folder or a checkpoint with labels in place of a task; with `labels` the base to use.
         progress: show a bar; by default from 1,000 texts on, where standard error is a terminal.
 
@@ -91,7 +93,7 @@ def classify(
     Raises:
         NautileError: an unknown task, model or column, or options that clash.
     """
-    policy = Policy(threshold, answer_share, set_coverage)
+    policy = Policy(threshold, answer_share, set_coverage, detail)
     choice = {"multi_label": multi_label, "none_of_these": none_of_these, "permutations": permutations}
     asked = question(task, model, labels, **choice, policy=policy)
     return judged_frame(_cached_judge(asked), texts, column, progress)

@@ -96,7 +96,7 @@ class Judge(Table):
     @property
     def columns(self) -> dict[str, pa.DataType]:
         """`label` (several are joined by "; "), `confidence`, the labels, `set` if asked for, `windows`, `note`."""
-        numbers = dict.fromkeys((*self.labels, *self.more), pa.float64())
+        numbers = dict.fromkeys((*(self.labels if self.policy.detail else ()), *self.more), pa.float64())
         sets = {} if self.policy.set_coverage is None else {"set": pa.string()}
         ends = {"windows": pa.int64(), "note": pa.string()}
         return {"label": pa.string(), "confidence": pa.float64(), **numbers, **sets, **ends}

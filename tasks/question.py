@@ -15,14 +15,19 @@ BASE = "nautile-mini"
 
 @dataclass(frozen=True)
 class Policy:
-    """When to answer: from a confidence on, for a share of rows, and whether with sets of a stated coverage."""
+    """When to answer: from a confidence on, or for a share of rows; whether with sets of a stated coverage.
+
+    `detail` says whether every label gets a column of probabilities.
+    """
 
     threshold: float | None = None
     answer_share: float | None = None
     set_coverage: float | None = None
+    detail: bool = True
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("threshold", "answer_share", "set_coverage"):
+            value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise NautileError(f"{name} must lie between 0 and 1, not {value!r}")
         if self.threshold is not None and self.answer_share is not None:

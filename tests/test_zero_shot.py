@@ -17,7 +17,7 @@ from nautile.engine.reader import Reader
 from nautile.errors import NautileError
 from nautile.model.model import NautileModel
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.question import question
+from nautile.tasks.question import Policy, question
 from nautile.tasks.zero_shot.head import MatchingHead
 from nautile.tasks.zero_shot.judge import ZeroShotJudge, orders
 from nautile.tasks.zero_shot.labels import NONE, lay_out_labels
@@ -117,9 +117,9 @@ def test_how_often_another_order_changes_the_answer_is_said() -> None:
 
 
 def test_several_labels_are_joined_and_none_is_said() -> None:
-    asked = judge(["refund", "praise"], multi_label=True, policy=nautile.tasks.question.Policy(threshold=1e-9))
+    asked = judge(["refund", "praise"], multi_label=True, policy=Policy(threshold=1e-9))
     assert set(asked(TEXTS)["label"]) == {"refund; praise"}
-    asked = judge(["refund", "praise"], multi_label=True, policy=nautile.tasks.question.Policy(threshold=1 - 1e-9))
+    asked = judge(["refund", "praise"], multi_label=True, policy=Policy(threshold=1 - 1e-9))
     found = asked(TEXTS)
     assert set(found["label"]) == {None}
     assert set(found["note"]) == {"no label fits"}
@@ -130,6 +130,13 @@ def test_descriptions_are_read_and_names_are_answered() -> None:
     assert told.listed == ["refund: wants money back", "praise", NONE]
     assert plain(TEXTS)["refund"] != told(TEXTS)["refund"]
     assert list(told.columns)[2:4] == ["refund", "praise"]
+    assert judge(["card_arrival", "lost_card"]).listed == ["card arrival", "lost card", NONE]
+
+
+def test_many_labels_need_not_be_as_many_columns() -> None:
+    asked = judge(["refund", "praise"], policy=Policy(detail=False))
+    assert list(asked(TEXTS)) == ["label", "confidence", "legal_mass", "windows", "note"]
+    assert asked(TEXTS)["label"] == judge(["refund", "praise"])(TEXTS)["label"]
 
 
 def test_a_label_list_cannot_leave_its_frame() -> None:
@@ -166,7 +173,7 @@ def test_label_lists_that_cannot_be_answered_are_refused(labels: Any, options: d
 
 def test_policies_that_need_calibration_are_refused_for_labels_of_ones_own() -> None:
     with pytest.raises(NautileError, match="needs calibrated probabilities"):
-        judge(["a", "b"], policy=nautile.tasks.question.Policy(set_coverage=0.9))
+        judge(["a", "b"], policy=Policy(set_coverage=0.9))
 
 
 def test_a_model_without_a_matching_head_is_named(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class ZeroShotJudge(Judge):
     def __init__(self, reader: Reader, matching: MatchingHead, asked: Question) -> None:
         assert asked.labels is not None
         names = [name for name, _ in asked.labels]
-        self.listed = [f"{name}: {said}" if said else name for name, said in asked.labels]
+        self.listed = [f"{spoken(name)}: {said}" if said else spoken(name) for name, said in asked.labels]
         self.may_refuse = asked.none_of_these and NONE not in names
         if NONE not in names:
             self.listed.append(NONE)
@@ -108,6 +108,11 @@ class ZeroShotJudge(Judge):
 
         same: Array = np.mean([(answers(one) == answers(average_NC)).all(axis=1) for one in found], axis=0)
         return same
+
+
+def spoken(name: str) -> str:
+    """A label's name as the model reads it: card_arrival is card arrival."""
+    return name.replace("_", " ")
 
 
 def orders(count: int, permutations: int, seed: int = 0) -> list[list[int]]:
