@@ -89,7 +89,7 @@ def classify(
     none_of_these: Annotated[bool, Option("--none-of-these", help="Your labels may all be wrong.")] = False,
     permutations: Annotated[int, Option(help="Average over so many orders of your labels.")] = 1,
     threshold: Annotated[float | None, Option(help="No label below this confidence.")] = None,
-    answer_share: Annotated[float | None, Option(help="Label this share of rows, the surest.")] = None,
+    answer_share: Annotated[float | None, Option(help="Label about this share of rows, the surest.")] = None,
     set_coverage: Annotated[float | None, Option(help="Add label sets that hold the truth this often.")] = None,
     no_detail: Annotated[bool, Option("--no-detail", help="No column of probabilities for each label.")] = False,
     model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,

@@ -1,6 +1,7 @@
 """`analyze`: several judgments of the same texts; those that share a backbone read each text once."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,20 @@ class Panel(Table):
 
     def __init__(self, heads: dict[str, tuple[Reader, Head]], detail: bool) -> None:
         self.heads, self.detail = heads, detail
+        names = [*self._names(), "windows", "note"]
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            raise NautileError(f"two columns would be named {twice[0]!r}: rename the folder of a fine-tuned model")
+
+    def _names(self) -> Iterator[str]:
+        for name, (_, head) in self.heads.items():
+            yield from (name, f"{name}_confidence")
+            yield from (f"{name}_{label}" for label in head.labels if self.detail)
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
         """NAME and NAME_confidence of each head, with `detail` NAME_LABEL as well; then windows and note."""
-        columns: dict[str, pa.DataType] = {}
-        for name, (_, head) in self.heads.items():
-            columns |= {name: pa.string(), f"{name}_confidence": pa.float64()}
-            columns |= {f"{name}_{label}": pa.float64() for label in head.labels if self.detail}
+        labels = set(self.heads)
+        columns = {name: pa.string() if name in labels else pa.float64() for name in self._names()}
         return {**columns, "windows": pa.int64(), "note": pa.string()}
 
     @property
@@ -50,13 +57,16 @@ class Panel(Table):
         read: dict[int, Vectors] = {}
         for reader in readers:
             read[id(reader)] = reader(texts, finished=finished if reader is readers[-1] else lambda index: None)
-        result: dict[str, list[Any]] = {"windows": read[id(readers[-1])].windows, "note": [""] * len(texts)}
+        result: dict[str, list[Any]] = {"windows": read[id(readers[-1])].windows}
+        notes: list[list[str]] = [[] for _ in texts]
         for name, (reader, head) in self.heads.items():
             found = head.probabilities(read[id(reader)].vectors_ND)
             decided = decide(found, head.labels, head.kind, head.calibration, Policy())
+            for said, note in zip(notes, decided.note, strict=True):
+                said += [f"{name}: {note}"] if note else []
             result |= {name: decided.label, f"{name}_confidence": decided.confidence}
             result |= {f"{name}_{label}": found[:, n].tolist() for n, label in enumerate(head.labels)}
-        return result
+        return {**result, "note": ["; ".join(said) for said in notes]}
 
 
 def analyze(
@@ -88,8 +98,10 @@ def analyze(
 
 def load_panel(tasks: Sequence[str | Path], detail: bool = False) -> Panel:
     """The panel of built-in tasks and fine-tuned folders; raises NautileError as `analyze` does."""
-    if isinstance(tasks, str | Path):
-        raise NautileError(f"tasks must be a list, such as [{str(tasks)!r}]")
+    if isinstance(tasks, str | Path) or not isinstance(tasks, Sequence):
+        raise NautileError(f"tasks must be a list, such as ['sentiment'], not {tasks!r}")
+    if odd := [task for task in tasks if not isinstance(task, str | Path)]:
+        raise NautileError(f"tasks must be names or folders, not {odd[0]!r}")
     heads = {Path(task).name: load_task(str(task)) if task in TASKS else load_judging(task) for task in tasks}
     if len(heads) < len(tasks) or not heads:
         raise NautileError("tasks must name at least one task, and no two of one name")

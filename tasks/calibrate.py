@@ -52,10 +52,11 @@ def probabilities(logits_NC: Array, kind: Kind, calibration: Calibration | None 
     return found
 
 
-def confidence_of(probabilities_NC: Array, kind: Kind) -> Array:
-    """(N): the chosen label's probability; for "multi" that of the least certain decision."""
+def confidence_of(probabilities_NC: Array, kind: Kind, thresholds: Sequence[float] | float | None = None) -> Array:
+    """(N): the chosen label's probability; for "multi" the least sure decision's, at `thresholds` (or 1/2)."""
     if kind == "multi":
-        sure: Array = np.maximum(probabilities_NC, 1 - probabilities_NC).min(axis=1)
+        given = probabilities_NC >= np.asarray(0.5 if thresholds is None else thresholds)
+        sure: Array = np.where(given, probabilities_NC, 1 - probabilities_NC).min(axis=1)
         return sure
     chosen = choose(probabilities_NC, kind)
     picked: Array = probabilities_NC[np.arange(len(chosen)), chosen]
@@ -96,6 +97,7 @@ def calibrate(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], ki
     temperature = _temperature(logits_NC, truth, kind)
     found = _crossfitted(logits_NC, truth, kind)
     levels = np.linspace(0, 1, LEVELS)
+    thresholds = best_thresholds(found, np.asarray(truth, dtype=bool)) if kind == "multi" else None
     return Calibration(
         kind=kind,
         source=source,
@@ -103,8 +105,8 @@ def calibrate(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], ki
         temperature=temperature,
         ece_before=ece(probabilities(logits_NC, kind), truth, kind),
         ece=ece(found, truth, kind),
-        thresholds=best_thresholds(found, np.asarray(truth, dtype=bool)) if kind == "multi" else None,
-        confidence=np.quantile(confidence_of(found, kind), levels).tolist(),
+        thresholds=thresholds,
+        confidence=np.quantile(confidence_of(found, kind, thresholds), levels).tolist(),
         nonconformity=np.quantile(_nonconformity(found, truth, kind), levels, method="higher").tolist(),
     )
 

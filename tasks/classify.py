@@ -9,11 +9,12 @@ import pandas as pd
 import torch
 
 from nautile.errors import NautileError
+from nautile.model.places import Stamp, stamp
 from nautile.tasks.analyze import load_panel
 from nautile.tasks.frames import judged_frame
 from nautile.tasks.heads.loading import KEPT, load_judging, load_task
 from nautile.tasks.judge import HeadJudge, Judge, Table
-from nautile.tasks.question import DEFAULT_TASK, Policy, Question, question
+from nautile.tasks.question import BASE, DEFAULT_TASK, Policy, Question, question
 from nautile.tasks.zero_shot.judge import load_zero_shot
 
 
@@ -34,7 +35,10 @@ def judge_for(asked: Question) -> Judge:
     return HeadJudge(*load_task(asked.task or DEFAULT_TASK), asked.policy)
 
 
-_cached_judge = lru_cache(maxsize=KEPT)(judge_for)
+@lru_cache(maxsize=KEPT)
+def _cached_judge(asked: Question, stamp: Stamp) -> Judge:
+    """A judge stays as long as the files of its model do."""
+    return judge_for(asked)
 
 
 def load_judge(asked: Question | None = None, threads: int | None = None) -> Table:
@@ -96,4 +100,4 @@ def classify(
     policy = Policy(threshold, answer_share, set_coverage, detail)
     choice = {"multi_label": multi_label, "none_of_these": none_of_these, "permutations": permutations}
     asked = question(task, model, labels, **choice, policy=policy)
-    return judged_frame(_cached_judge(asked), texts, column, progress)
+    return judged_frame(_cached_judge(asked, stamp(asked.model or BASE)), texts, column, progress)

@@ -37,9 +37,11 @@ def decide(
         NautileError: a policy that needs a calibration where there is none.
     """
     check_policy(policy, kind, calibration)
-    sure = confidence_of(probabilities_NC, kind)
+    sure = confidence_of(probabilities_NC, kind, thresholds_of(policy, calibration))
     if kind == "multi":
-        chosen, note = _several(probabilities_NC, labels, calibration, policy), "no label fits"
+        given_NC = probabilities_NC >= np.asarray(thresholds_of(policy, calibration))
+        chosen: list[str | None] = [_joined(row, labels) or None for row in given_NC]
+        note = "no label fits"
     else:
         best = choose(probabilities_NC, kind)
         least = _least(policy, calibration)
@@ -66,12 +68,11 @@ def _least(policy: Policy, calibration: Calibration | None) -> float:
     return policy.threshold or 0.0
 
 
-def _several(
-    probabilities_NC: Array, labels: Sequence[str], calibration: Calibration | None, policy: Policy
-) -> list[str | None]:
-    fitted = None if calibration is None else calibration.thresholds
-    least = np.array(fitted or [0.5] * len(labels)) if policy.threshold is None else policy.threshold
-    return [_joined(row, labels) or None for row in probabilities_NC >= least]
+def thresholds_of(policy: Policy, calibration: Calibration | None) -> list[float] | float:
+    """From which probability on a label is given where several may be: the policy's, the fitted ones, or one half."""
+    if policy.threshold is not None:
+        return policy.threshold
+    return 0.5 if calibration is None or calibration.thresholds is None else calibration.thresholds
 
 
 def _joined(members: Sequence[bool], labels: Sequence[str]) -> str:

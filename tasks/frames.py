@@ -8,6 +8,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from nautile.errors import NautileError
+from nautile.tasks.files.tally import order_remark
 from nautile.tasks.judge import Table
 from nautile.tasks.progress import Meter
 
@@ -17,7 +18,10 @@ DTYPES: dict[pa.DataType, Any] = {pa.float64(): "float64", pa.int64(): "int64", 
 
 
 def judged_frame(judge: Table, texts: Any, column: str | None, progress: bool | None) -> pd.DataFrame:
-    """The judge's columns for `texts`, on the input's own index; `attrs["remark"]` holds the judge's remark."""
+    """The judge's columns for `texts`, on the input's own index.
+
+    `attrs["remark"]` says how far the probabilities can be trusted, and how often the order of labels decides.
+    """
     values, index = texts_of(texts, column)
     shown = len(values) >= SHOW_PROGRESS_FROM and Console(stderr=True).is_terminal if progress is None else progress
     parts = []
@@ -28,7 +32,8 @@ def judged_frame(judge: Table, texts: Any, column: str | None, progress: bool | 
             parts.append(pd.DataFrame(columns))
     result = pd.concat(parts, ignore_index=True)
     result = result.astype({name: DTYPES[kind] for name, kind in judge.columns.items()}).set_axis(index, axis=0)
-    result.attrs["remark"] = judge.remark
+    turned = (result["agreement"] < 1).sum() if "agreement" in judge.columns else 0
+    result.attrs["remark"] = "; ".join(filter(None, (judge.remark, order_remark(int(turned)))))
     return result
 
 

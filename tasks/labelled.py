@@ -1,8 +1,9 @@
 """Labelled rows from a frame, a file or a Hugging Face dataset: texts, and the truth as indices into the labels."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -15,9 +16,12 @@ from nautile.tasks.cells import read_cell
 from nautile.tasks.files.delimited import Dialect
 from nautile.tasks.files.formats import format_of
 from nautile.tasks.files.readers import FileSource
-from nautile.tasks.names import check_labels
+from nautile.tasks.files.values import mended
+from nautile.tasks.names import RESERVED, check_labels
 
 SHOWN = 5
+_FLAG = re.compile("(?:pass|name its encoding with) --.*")
+_REMEDY = "save it as comma-separated UTF-8, or read it with pandas and pass the DataFrame"
 
 
 class Labelled(NamedTuple):
@@ -53,8 +57,11 @@ def read_labelled(
     kind: Kind | None = None,
     labels: Sequence[str] | None = None,
     separator: str = ";",
+    fewest_labels: int = 2,
 ) -> Labelled:
     """Read labelled rows; those without a text or a label are left out, counted in `notes`.
+
+    Halves of surrogate pairs, which no file can hold, become U+FFFD in texts and labels.
 
     Args:
         source: a DataFrame, the path of a .csv, .tsv, .jsonl or .parquet file (text also .gz, .bz2, .xz), or a
@@ -64,12 +71,15 @@ def read_labelled(
         kind: of judgment; by default "multi" where labels are lists, else "single".
         labels: all labels, in order. Without it the labels of the data, sorted.
         separator: between the labels of a cell that is text, for "multi". An empty list means "none of them".
+        fewest_labels: that there must be, where a row has one label.
 
     Raises:
         NautileError: what cannot be read, columns that are not there, labels that are unknown or too few.
     """
     if kind is not None and kind not in get_args(Kind):
         raise NautileError(f"unknown kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
+    if not isinstance(separator, str) or not separator:
+        raise NautileError(f"separator must be a text such as ';', not {separator!r}")
     columns = _columns(source, text, label)
     listed = next((_listed(cell) for cell in columns.cells if not _missing(cell)), False)
     kind = kind or ("multi" if listed else "single")
@@ -77,8 +87,19 @@ def read_labelled(
     if not rows:
         raise NautileError(f"{columns.name}: no row has both a text and a label; look at the columns {text}, {label}")
     known = _labels(columns, rows, kind, labels, notes)
+    if kind != "multi" and len(known) < fewest_labels:
+        raise NautileError(f"{columns.name}: all rows have the label {known[0]!r}; there must be two labels at least")
     _check_known(columns.name, rows, known)
     return Labelled([row.text for row in rows], _truth(rows, known, kind), known, kind, notes)
+
+
+def label_name(value: str | Real | np.bool_) -> str:
+    """The name of a label that is text, a number or a boolean: 2.0 is "2"."""
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return mended(str(value)).strip()
 
 
 def _columns(source: Any, text: str, label: str) -> _Columns:
@@ -109,6 +130,14 @@ def _cells(frame: pd.DataFrame, column: str) -> list[Any]:
 
 
 def _file_columns(path: Path, text: str, label: str) -> _Columns:
+    try:
+        texts, cells = _file_cells(path, text, label)
+    except NautileError as error:
+        raise NautileError(_FLAG.sub(_REMEDY, str(error))) from None
+    return _Columns(str(path), texts, cells)
+
+
+def _file_cells(path: Path, text: str, label: str) -> tuple[list[Any], list[Any]]:
     texts: list[Any] = []
     cells: list[Any] = []
     format = format_of(path)
@@ -119,7 +148,7 @@ def _file_columns(path: Path, text: str, label: str) -> _Columns:
         for chunk in rows.chunks:
             texts += chunk.values(text)
             cells += chunk.values(label)
-    return _Columns(str(path), texts, cells)
+    return texts, cells
 
 
 def _column(there: Sequence[Any], wanted: str, name: str) -> str:
@@ -135,7 +164,8 @@ def _label_column(there: Sequence[Any], wanted: str, name: str) -> str:
 def _class_names(dataset: Any, label: str) -> Sequence[str] | None:
     """The names that a Hugging Face dataset has for its integer labels."""
     feature = (getattr(dataset, "features", None) or {}).get(label)
-    return getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+    names = getattr(feature, "names", None) or getattr(getattr(feature, "feature", None), "names", None)
+    return [label_name(str(name)) for name in names] if names else None
 
 
 def _listed(cell: Any) -> bool:
@@ -155,7 +185,7 @@ def _rows(columns: _Columns, kind: Kind, separator: str) -> tuple[list[_Row], li
         elif _missing(cell):
             unlabelled += 1
         else:
-            rows.append(_Row(number, text, _given(cell, columns, kind, separator, number)))
+            rows.append(_Row(number, mended(text), _given(cell, columns, kind, separator, number)))
     counts = ((textless, "text"), (unlabelled, "label"))
     return rows, [f"{count:,} rows without a {what} are left out" for count, what in counts if count]
 
@@ -176,19 +206,15 @@ def _given(cell: Any, columns: _Columns, kind: Kind, separator: str, number: int
 
 
 def _name(value: Any, columns: _Columns, number: int) -> str:
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        value = int(value)
-    if isinstance(value, Integral):
-        index = int(value)
-        names = columns.names
-        return str(index) if names is None or not 0 <= index < len(names) else str(names[index])
-    if isinstance(value, str | Real):
-        return str(value).strip()
-    raise NautileError(
-        f"{columns.name}, row {number}: a label must be text or a number, not {type(value).__name__}; change the column"
-    )
+    if not isinstance(value, str | Real | np.bool_):
+        raise NautileError(
+            f"{columns.name}, row {number}: a label must be text or a number, not {type(value).__name__}; "
+            "change the column"
+        )
+    named = label_name(value)
+    if columns.names and isinstance(value, Real) and named.isdecimal() and int(named) < len(columns.names):
+        return columns.names[int(named)]
+    return named
 
 
 def _labels(
@@ -198,17 +224,26 @@ def _labels(
     if given is None:
         if kind == "ordinal":
             raise NautileError(f"ordinal labels need their order: give labels, lowest first; {_few(_sorted(found))}")
-        known = tuple(map(str, columns.names)) if columns.names else tuple(_sorted(found))
+        known = tuple(columns.names) if columns.names else tuple(_sorted(found))
     else:
-        if isinstance(given, str):
-            raise NautileError(f"labels must be a list of texts, not the text {given!r}")
-        known = tuple(map(str, given))
+        known = _known(given)
         if absent := [label for label in known if label not in found]:
             notes.append(f"no row has the label {_few(absent)}")
+    if taken := [label for label in known if label in RESERVED]:
+        raise NautileError(
+            f"{columns.name}: the label {taken[0]!r} is also a column of every result; rename that label in the data"
+        )
     check_labels(known, joined=kind == "multi")
-    if kind != "multi" and len(known) < 2:
-        raise NautileError(f"{columns.name}: all rows have the label {known[0]!r}; there must be two labels at least")
     return known
+
+
+def _known(given: Any) -> tuple[str, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise NautileError(f"labels must be a list of texts, not {given!r}")
+    items = list(given)
+    if odd := [item for item in items if not isinstance(item, str | Real | np.bool_)]:
+        raise NautileError(f"labels must be texts or whole numbers, not {odd[0]!r}")
+    return tuple(map(label_name, items))
 
 
 def _check_known(name: str, rows: list[_Row], known: tuple[str, ...]) -> None:

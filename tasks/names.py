@@ -1,5 +1,6 @@
 """What a label may be called."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from nautile.errors import NautileError
@@ -14,7 +15,7 @@ def check_labels(labels: Sequence[str], joined: bool = False) -> None:
         raise NautileError("there are no labels: give at least one")
     if odd := [label for label in labels if not isinstance(label, str) or not label.strip() or label in RESERVED]:
         raise NautileError(f"labels must be texts, not empty and none of {', '.join(RESERVED)}: {odd[:5]}")
-    if twice := sorted({label for label in labels if list(labels).count(label) > 1}):
+    if twice := sorted(label for label, times in Counter(labels).items() if times > 1):
         raise NautileError(f"labels must be distinct; more than once: {twice[:5]}")
     if joined and (cut := [label for label in labels if SEPARATOR in label]):
         raise NautileError(

@@ -28,7 +28,7 @@ class Policy:
     def __post_init__(self) -> None:
         for name in ("threshold", "answer_share", "set_coverage"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
+            if value is not None and not (isinstance(value, float | int) and 0 < value < 1):
                 raise NautileError(f"{name} must lie between 0 and 1, not {value!r}")
         if self.threshold is not None and self.answer_share is not None:
             raise NautileError("give threshold or answer_share, not both: each sets the confidence to answer from")
@@ -47,6 +47,10 @@ class Question:
     policy: Policy = Policy()
 
     def __post_init__(self) -> None:
+        if self.task is not None and not isinstance(self.task, str):
+            raise NautileError(f"task must be a name, not {self.task!r}; for several tasks use nautile.analyze")
+        if not isinstance(self.permutations, int) or self.permutations < 1:
+            raise NautileError(f"permutations must be a number from 1 up, not {self.permutations!r}")
         if self.labels is None:
             extra = ("multi_label", self.multi_label), ("none_of_these", self.none_of_these)
             for name, given in (*extra, ("permutations", self.permutations != 1)):
@@ -58,8 +62,6 @@ class Question:
         check_labels([name for name, _ in self.labels], joined=self.multi_label)
         if len(self.labels) < 2 and not (self.none_of_these or self.multi_label):
             raise NautileError("one label leaves nothing to choose: add labels, none_of_these=True or multi_label=True")
-        if self.permutations < 1:
-            raise NautileError(f"permutations must be at least 1, not {self.permutations}")
 
 
 def question(

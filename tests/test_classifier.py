@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 from classifiers import WORDS, sentences
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
@@ -20,6 +22,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from nautile.engine.reader import Reader, Vectors
 from nautile.errors import NautileError
+from nautile.model.checkpoints import save
+from nautile.model.model import NautileModel
+from nautile.model.places import fingerprint
 from nautile.tasks.calibrate import probabilities
 from nautile.tasks.classifier import Classifier, vectors
 from nautile.tasks.classifier.inputs import texts_of
@@ -212,12 +217,74 @@ def test_a_text_is_read_once_in_all_of_a_grid_search(linear: Classifier, read: l
 def test_the_cache_is_bounded_and_drops_what_was_used_first() -> None:
     cache = VectorCache(most_bytes=3 * 16)
     one = np.ones(4, dtype=np.float32)
-    cache.keep("base", dict.fromkeys("abc", one))
-    assert set(cache.find("base", ["a"])) == {"a"}
-    cache.keep("base", {"d": one})
-    assert set(cache.find("base", list("abcd"))) == set("acd")
-    assert cache.find("other", ["a"]) == {}
+    base, changed = ("base", (("file", 8, 1),)), ("base", (("file", 8, 2),))
+    cache.keep(base, dict.fromkeys("abc", one))
+    assert set(cache.find(base, ["a"])) == {"a"}
+    cache.keep(base, {"d": one})
+    assert set(cache.find(base, list("abcd"))) == set("acd")
+    assert cache.find(changed, ["a"]) == {}
     assert len(cache) == 3
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A base in the working directory, and another of the same form to put in its place."""
+    monkeypatch.chdir(tmp_path)
+    made = [tmp_path / "mine", tmp_path / "other"]
+    for seed, folder in enumerate(made):
+        save(tiny.model(NautileModel, seed, vocab_size=600, pooling="mean"), folder)
+    return made
+
+
+def replace(old: Path, new: Path) -> None:
+    shutil.rmtree(old)
+    new.rename(old)
+
+
+def test_vectors_of_a_base_that_was_replaced_are_read_anew(places: list[Path], read: list[str]) -> None:
+    X, y = sentences(4)
+    before = Classifier("linear", "mine", random_state=0).fit(X, y).predict_proba(X)
+    assert len(read) == len(X)
+    replace(*places)
+    after = Classifier("linear", "mine", random_state=0).fit(X, y).predict_proba(X)
+    assert len(read) == 2 * len(X)
+    assert np.abs(before - after).max() > 1e-3
+
+
+def test_a_base_of_other_weights_than_at_fit_is_refused(places: list[Path], tmp_path: Path) -> None:
+    X, y = sentences(4)
+    fitted = Classifier("linear", "mine", random_state=0).fit(X, y)
+    fitted.save(tmp_path / "saved")
+    copies = [fitted, Classifier.load(tmp_path / "saved"), pickle.loads(pickle.dumps(fitted))]
+    for path in places[0].iterdir():
+        path.touch()
+    for one in copies:
+        np.testing.assert_array_equal(one.predict(X), fitted.predict(X))
+    replace(*places)
+    for one in copies:
+        with pytest.raises(NautileError, match="has other weights than when") as caught:
+            one.predict(X)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(NautileError, match="no earlier rows of this base"):
+        fitted.partial_fit(X, y)
+
+
+def test_a_base_given_by_a_relative_path_is_found_from_elsewhere(
+    places: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = sentences(4)
+    fitted = Classifier("linear", "mine", random_state=0).fit(X, y)
+    expected = fitted.predict_proba(X)
+    fitted.save(tmp_path / "saved")
+    about = json.loads((tmp_path / "saved" / "head.json").read_text())["about"]
+    assert (about["base"], about["base_digest"]) == (str(tmp_path / "mine"), fingerprint(tmp_path / "mine"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    vectors.CACHE.clear()
+    again = Classifier.load(tmp_path / "saved")
+    np.testing.assert_array_equal(again.predict_proba(X), expected)
+    np.testing.assert_array_equal(fitted.predict_proba(X), expected)
+    assert clone(again).fit(X, y).base == str(tmp_path / "mine")
 
 
 def test_it_stands_at_the_end_of_a_pipeline(linear: Classifier) -> None:

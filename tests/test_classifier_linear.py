@@ -15,7 +15,8 @@ def blobs(seed: int, N: int = 60, D: int = 6, C: int = 3) -> Rows:
     rng = np.random.default_rng(seed)
     index_N = np.arange(N) % C
     vectors_ND = rng.normal(size=(C, D))[index_N] + rng.normal(size=(N, D))
-    return Rows(vectors_ND.astype(np.float32), np.eye(C)[index_N], rng.integers(1, 4, N).astype(float), "single")
+    weight_N = rng.integers(1, 4, N).astype(float)
+    return Rows(vectors_ND.astype(np.float32), np.eye(C)[index_N], weight_N, "single", np.arange(N))
 
 
 @pytest.mark.parametrize("strength", [0.1, 10.0])
@@ -58,9 +59,8 @@ def test_held_out_rows_choose_whitening_where_classes_are_long_and_thin() -> Non
     rng = np.random.default_rng(5)
     index_N = np.arange(90) % 3
     signal = rng.normal(size=(3, 8))[index_N] + 0.2 * rng.normal(size=(90, 8))
-    rows = Rows(
-        np.hstack([signal, 40 * rng.normal(size=(90, 4))]).astype(np.float32), np.eye(3)[index_N], np.ones(90), "single"
-    )
+    vectors_ND = np.hstack([signal, 40 * rng.normal(size=(90, 4))]).astype(np.float32)
+    rows = Rows(vectors_ND, np.eye(3)[index_N], np.ones(90), "single", np.arange(90))
     splits = split_rows(rows, 5, 0)
     recipe, held = choose_recipe(rows, splits, None, None)
     assert held is not None
@@ -72,15 +72,46 @@ def test_held_out_rows_choose_whitening_where_classes_are_long_and_thin() -> Non
     assert choose_recipe(few, split_rows(few, 5, 0), None, None)[0] == Recipe(1.0, 10.0)
 
 
+def labelled_rows(labels: list[int], texts: list[int]) -> Rows:
+    vectors_ND = np.zeros((len(labels), 2), np.float32)
+    return Rows(vectors_ND, np.eye(6)[labels], np.ones(len(labels)), "single", np.array(texts))
+
+
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=60), st.integers(2, 6), st.integers(0, 9))
 def test_no_class_is_ever_missing_from_training(labels: list[int], folds: int, seed: int) -> None:
-    rows = Rows(np.zeros((len(labels), 2), np.float32), np.eye(6)[labels], np.ones(len(labels)), "single")
+    rows = labelled_rows(labels, list(range(len(labels))))
     splits = split_rows(rows, folds, seed)
     for train, test in splits:
         assert set(np.array(labels)[train]) == set(labels)
         assert not set(train) & set(test)
     tested = [row for _, test in splits for row in test]
     assert sorted(tested) == [n for n, label in enumerate(labels) if labels.count(label) > 1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 20)), min_size=2, max_size=60), st.integers(2, 6))
+def test_equal_texts_are_never_on_both_sides(pairs: list[tuple[int, int]], folds: int) -> None:
+    labels, texts = map(np.array, zip(*pairs, strict=True))
+    for train, test in split_rows(labelled_rows(list(labels), list(texts)), folds, 0):
+        assert not set(texts[train]) & set(texts[test])
+        assert set(labels[train]) == set(labels)
+        assert sorted([*train, *test]) == list(range(len(pairs)))
+
+
+def test_folds_of_repeated_texts_are_stratified_and_hold_out_nearly_all() -> None:
+    texts = np.repeat(np.arange(60), 3)
+    splits = split_rows(labelled_rows(list(texts % 6), list(texts)), 5, 1)
+    assert [np.bincount(texts[test] % 6, minlength=6).tolist() for _, test in splits] == [[6] * 6] * 5
+
+
+def test_repeated_texts_do_not_make_probabilities_sure() -> None:
+    """Vectors that say nothing, each six times: a model that has seen them knows them by heart."""
+    rng = np.random.default_rng(0)
+    text_N = np.repeat(np.arange(30), 6)
+    vectors_ND = rng.normal(size=(30, 40)).astype(np.float32)[text_N]
+    rows = Rows(vectors_ND, np.eye(2)[text_N % 2], np.ones(180), "single", text_N)
+    _, held = choose_recipe(rows, split_rows(rows, 5, 0), 1.0, 100.0)
+    assert held is not None
+    assert held.log_loss() > 0.6
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30).filter(any))

@@ -9,12 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from classifiers import WORDS, sentences
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV
 
 from nautile.errors import NautileError
 from nautile.tasks.classifier import Classifier, fitting
 from nautile.tasks.classifier.linear import Recipe, Rows, fit_linear
+from nautile.tasks.classifier.names import names_of
+from nautile.tasks.classifier.targets import Targets, read_targets
 from nautile.tasks.heads.head import linear_head
+from nautile.tasks.heads.loading import load_judging
+from nautile.tasks.labelled import read_labelled
+from nautile.tasks.names import RESERVED, check_labels
 
 
 @pytest.fixture
@@ -24,14 +31,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def finetune(data: pd.DataFrame, *, output: str, **options: Any) -> Path:
         calls.append({"data": data, **options})
-        known = data.dropna()
-        labels = tuple(options["labels"])
-        reader = fitting.read_vectors(options["base"], known["text"].tolist())
-        truth = np.array(
-            [[name == label or name in np.atleast_1d(label) for name in labels] for label in known["label"]]
-        )
-        found = fit_linear(Rows(reader, truth.astype(float), np.ones(len(known)), options["kind"]), Recipe(0.05, 1e3))
-        linear_head(labels, found.weight_CD, found.bias_C, options["kind"]).save(Path(output))
+        known = read_labelled(data, kind=options["kind"], labels=options["labels"])
+        vectors_ND = fitting.read_vectors(options["base"], known.texts)
+        truth = known.truth if known.kind == "multi" else np.eye(len(known.labels))[known.truth]
+        rows = Rows(vectors_ND, truth.astype(float), np.ones(len(truth)), known.kind, np.arange(len(truth)))
+        found = fit_linear(rows, Recipe(0.05, 1e3))
+        linear_head(known.labels, found.weight_CD, found.bias_C, options["kind"]).save(Path(output))
         place = Path(output) / "head.json"
         place.write_text(json.dumps({**json.loads(place.read_text()), "about": {"base": options["base"]}}))
         (Path(output) / "checkpoints").mkdir()
@@ -109,14 +114,82 @@ def test_auto_takes_what_does_better_on_held_out_rows(
     assert auto.fit(X, y, np.linspace(1, 2, 30)).method_ == "linear"
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_fine_tuning_for_real(base: str, tmp_path: Path, method: str) -> None:
+def test_auto_compares_on_the_same_rows_and_on_texts_that_neither_has_seen(
+    base: str, stand_in: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "TUNING_FROM", 30)
+    monkeypatch.setattr(fitting, "TUNING_FROM_PER_CLASS", 10)
+    fitted: list[int] = []
+    original = fitting.fit_rows
+    monkeypatch.setattr(
+        fitting, "fit_rows", lambda rows, plan: fitted.append(len(rows.truth_NC)) or original(rows, plan)
+    )
+    X, y = sentences(5)
+    auto = Classifier(base=base, cv=3, random_state=0).fit(X * 3, y * 3)
+    train, test = stand_in[0]["data"], stand_in[0]["validation"]
+    assert not set(train["text"]) & set(test["text"])
+    assert (len(train), len(test)) == (36, 9)
+    assert fitted[0] == len(train)
+    assert auto.fit([X[0], X[-1]] * 20, [y[0], y[-1]] * 20).method_ == "linear"
+    assert len(stand_in) == 1
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", " a", "a ", "a_", "", " ", "_", "note", "note_", "set", "x; y", "x, y"]), unique=True
+    )
+)
+def test_every_class_has_a_name_that_may_be_a_label(classes: list[str]) -> None:
+    for form in ("class", "lists"):
+        names = names_of(Targets(np.array(classes, dtype=object), np.zeros((0, len(classes))), form))  # type: ignore[arg-type]
+        if names:
+            check_labels(names, joined=form == "lists")
+        keep = {name for name in classes if name.strip() == name != "" and name not in RESERVED and "; " not in name}
+        assert all(name == given for name, given in zip(names, classes, strict=True) if given in keep)
+
+
+@pytest.mark.parametrize(
+    ("method", "classes"),
+    [
+        *((method, names) for method in ("linear", "lora") for names in ([" a", "a", ""], ["label", "note", "set"])),
+        *((method, np.array([2020, 2021, 2022], dtype="M8[Y]")) for method in ("linear", "lora")),
+        ("lora", [1.0, 2.0, 3.0]),
+    ],
+)
+def test_any_class_is_learnt_and_a_label_that_may_not_be_one_is_saved_under_another(
+    base: str, stand_in: list[dict[str, Any]], tmp_path: Path, method: str, classes: Any
+) -> None:
+    X, y = sentences(8)
+    truth = np.array(classes)[[sorted(WORDS).index(label) for label in y]]
+    model = Classifier(method, base, random_state=0).fit(X, truth)
+    assert set(model.predict(X)) == set(classes)
+    assert model.score(X, truth) > 0.9
+    if truth.dtype.kind == "M":
+        with pytest.raises(NautileError, match="neither texts nor numbers"):
+            model.save(tmp_path / "saved")
+        assert not (tmp_path / "saved").exists()
+        return
+    model.save(tmp_path / "saved")
+    assert Classifier.load(tmp_path / "saved").predict(X).tolist() == model.predict(X).tolist()
+    _, head = load_judging(tmp_path / "saved")
+    assert list(head.labels) == names_of(read_targets(truth, multi_label=False))
+
+
+@pytest.mark.parametrize(("method", "calibrate"), [("lora", False), ("full", True)])
+def test_fine_tuning_for_real(base: str, tmp_path: Path, method: str, calibrate: bool) -> None:
     X, y = sentences(12)
-    options = {"epochs": 1, "validation_share": 0.3}
-    tuned = Classifier(method, base, finetune_options=options, random_state=0).fit(X, y)
+    y = [{"metal": " a", "river": "note"}.get(label, label) for label in y]
+    options = {"epochs": 1, "validation_share": 0.6}
+    tuned = Classifier(method, base, finetune_options=options, calibrate=calibrate, random_state=0).fit(X, y)
     assert tuned.method_ == method
+    assert tuned.classes_.tolist() == [" a", "fruit", "note"]
     shares = tuned.predict_proba(X)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     tuned.save(tmp_path / "saved")
+    reader, head = load_judging(tmp_path / "saved")
+    assert head.labels == ("a", "fruit", "note_")
+    assert (head.calibration is not None) == (tuned.calibration_ is not None) == calibrate
+    assert (tmp_path / "saved" / "README.md").exists() == calibrate
+    np.testing.assert_allclose(head.probabilities(reader(X).vectors_ND), shares, atol=1e-5)
     np.testing.assert_array_equal(Classifier.load(tmp_path / "saved").predict_proba(X), shares)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(tuned)).predict_proba(X), shares)

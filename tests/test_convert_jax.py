@@ -161,7 +161,7 @@ def test_what_cannot_be_converted_is_refused_in_one_line(
         "a JAX checkpoint already": (jax_folder, new, "--to", "jax"),
         "exists already; give a new": (jax_folder, torch_folder),
         "exists already; give": (torch_folder, jax_folder / "config.json", "--to", "jax"),
-        "a NautileForSequenceClassification; only a language model": ("nautile-mini", new, "--to", "jax"),
+        "a NautileModel; only a language model": ("nautile-mini", new, "--to", "jax"),
         "a NautileForTokenClassification; only": (tagger, new, "--to", "jax"),
         "unknown model": (tmp_path / "none", new, "--to", "jax"),
         "no such file": (tmp_path / "none", new),

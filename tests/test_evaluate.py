@@ -256,13 +256,15 @@ def test_restricting_several_labels_a_row_keeps_their_thresholds() -> None:
 
 def test_renaming_labels_merges_those_of_one_name() -> None:
     rows = Labelled(["x", "y", "z"], np.array([0, 1, 2]), ("0", "1", "2"), "single", [])
-    found = renamed(rows, {"0": "no", "2": "no"})
+    [found] = renamed([rows], {"0": "no", "2": "no"})
     assert found.labels == ("no", "1")
     assert found.truth.tolist() == [0, 1, 0]
     multi = rows._replace(truth=np.eye(3, dtype=bool), kind="multi")
-    assert renamed(multi, {"0": "no", "2": "no"}).truth.tolist() == [[True, False], [False, True], [True, False]]
+    assert renamed([multi], {0: "no", "2": "no"})[0].truth.tolist() == [[True, False], [False, True], [True, False]]
     with pytest.raises(NautileError, match="no label of the data is named '7'"):
-        renamed(rows, {"7": "no"})
+        renamed([rows, multi], {"7": "no"})
+    other = rows._replace(labels=("7", "1", "2"))
+    assert [found.labels for found in renamed([rows, other], {"7": "0"})] == [("0", "1", "2")] * 2
 
 
 def frame(*rows: tuple[object, object]) -> pd.DataFrame:
@@ -365,7 +367,15 @@ def test_a_baseline_of_several_labels_a_row() -> None:
         ({"baselines": ["svm"]}, "unknown baseline 'svm'"),
         ({"baselines": ["tfidf"]}, "give train"),
         ({"train": "x.csv"}, "name one"),
-        ({"resamples": -1}, "0 or more"),
+        ({"baselines": "tfidf"}, r"baselines must be a list such as \['tfidf'\], not 'tfidf'"),
+        ({"resamples": -1}, "resamples must be a whole number, 0 or more, not -1"),
+        ({"resamples": "5"}, "resamples must be a whole number, 0 or more, not '5'"),
+        ({"seed": 1.5}, "seed must be a whole number, 0 or more, not 1.5"),
+        ({"kind": "foo"}, "unknown kind 'foo'; choose one of single, ordinal, multi"),
+        ({"rename": ["a=b"]}, "rename must be a dict"),
+        ({"rename": {("a",): "b"}}, r"rename takes labels, texts or whole numbers, not \('a',\)"),
+        ({"separator": ""}, "separator must be a text"),
+        ({"output": 3}, "output must be the path of a folder, not 3"),
         ({"task": "sentiment"}, "neither task nor labels"),
     ],
 )

@@ -28,6 +28,7 @@ from nautile.errors import NautileError
 from nautile.model.checkpoints import save, vocabulary_of
 from nautile.model.heads import NautileForCausalLM, NautileForSequenceClassification
 from nautile.model.model import NautileModel
+from nautile.model.places import fingerprint
 from nautile.tasks.calibrate import Kind, probabilities
 from nautile.tasks.finetune import outcome
 from nautile.tasks.finetune import train as training
@@ -46,6 +47,11 @@ from nautile.tasks.labelled import Labelled, read_labelled
 
 WORDS = {"bad": "awful grim", "fair": "usual plain", "good": "lovely bright"}
 QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 16, "rank": 4, "bf16": False, "quiet": True}
+FITTING: dict[str, dict[str, Any]] = {
+    "lora": QUICK,
+    "full": {name: value for name, value in QUICK.items() if name != "rank"},
+    "head": {"quiet": True},
+}
 
 
 def frame(kind: Kind = "single", rows: int = 96) -> pd.DataFrame:
@@ -103,7 +109,7 @@ def test_every_method_learns_every_kind(tmp_path: Path, base: str, method: str, 
         validation_share=0.25,
         class_weights="balanced",
         **options_for(kind),
-        **QUICK,
+        **FITTING[method],
     )
     present = {path.name for path in folder.iterdir()}
     assert {"README.md", "config.yaml", "head.json", "report.md"} <= present
@@ -111,6 +117,7 @@ def test_every_method_learns_every_kind(tmp_path: Path, base: str, method: str, 
     known = read_about(folder)
     assert known["labels"] == tuple(sorted(WORDS))
     assert (known["kind"], known["about"]["method"], known["about"]["base"]) == (kind, method, base)
+    assert known["about"]["base_digest"] == fingerprint(base) != ""
     assert known["calibration"].rows == told(folder)["validation"]["rows"] > 20
     assert "best checkpoint was chosen too" in known["calibration"].source
     assert told(folder)["validation"]["macro_f1"]["value"] > 0.6
@@ -149,7 +156,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_full_checkpoint_loads_in_plain_transformers(tmp_path: Path, base: str) -> None:
-    folder = finetune(frame(rows=30), output=tmp_path / "run", base=base, method="full", **QUICK)
+    folder = finetune(frame(rows=30), output=tmp_path / "run", base=base, method="full", **FITTING["full"])
     plain = AutoModelForSequenceClassification.from_pretrained(folder)
     assert plain.config.id2label == dict(enumerate(sorted(WORDS)))
     assert torch.equal(plain.score.weight, load_file(folder / "model.safetensors")["score.weight"])
@@ -261,8 +268,8 @@ def test_pictures_are_drawn_and_the_summary_is_said(
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in ("curves.png", "confusion.png"))
     out, said = capfd.readouterr()
     assert out == ""
-    assert said.startswith(f"{folder}: lora, 3 labels, 86 rows, 12 updates, best at update ")
-    assert "validation (10 rows): accuracy" in said
+    assert said.startswith(f"{folder}: lora, 3 labels, 75 rows, 10 updates, best at update ")
+    assert "validation (21 rows): accuracy" in said
     assert "weights train" in said
     assert "not adapted:" in said
 
@@ -382,6 +389,17 @@ BAD = [
     ({"config": "missing.yaml"}, "missing.yaml: cannot be read as YAML"),
     ({"validation_share": 1.5}, "validation_share: Input should be less than 1"),
     ({"learning_rate": 1e30, "epochs": 9}, "the loss is not finite at update"),
+    ({"labels": {"bad", "good"}}, "labels: a set has no order; give a list"),
+    ({"labels": 3}, "labels: Input should be a valid list, not 3"),
+    ({"output": 3}, "output: Input should be a valid string, not 3"),
+    ({"config": 3}, "config must be the path of a YAML file, not 3"),
+    ({"overwrite": "no"}, "overwrite must be True or False, not 'no'"),
+    ({"quiet": 1}, "quiet must be True or False, not 1"),
+    ({"validation": 3}, "data must be a DataFrame"),
+    ({"output": __file__ + "/run"}, "is a file, where a folder is to be"),
+    ({"output": "x" * 300}, "cannot be a folder (File name too long)"),
+    ({"method": "head"}, "method head does not use rank, epochs, batch_size, bf16; leave that out or choose another"),
+    ({"method": "full"}, "method full does not use rank; leave that out or choose another method"),
 ]
 
 

@@ -47,14 +47,13 @@ def test_what_is_not_given_is_left_to_the_file(called: list[dict[str, Any]]) -> 
 
 
 def test_flags_become_options(called: list[dict[str, Any]]) -> None:
-    flags = (
-        "--kind ordinal --labels low --labels high --rank 4 --learning-rate 1e-4 --bf16 false --targets in_proj,q_proj"
-    )
+    flags = "--kind ordinal --labels low,medium --labels high --rank 4 --learning-rate 1e-4 --bf16 false"
+    flags += " --targets in_proj,q_proj"
     assert invoke("rows.csv", "-o", "out", "-t", "body", *flags.split(), "--gradient-checkpointing").exit_code == 0
     (given,) = called
     known = {name: value for name, value in given.items() if name not in ("config", "overwrite", "quiet")}
     expected = Options(
-        data="rows.csv", output="out", text="body", kind="ordinal", labels=["low", "high"], rank=4,
+        data="rows.csv", output="out", text="body", kind="ordinal", labels=["low", "medium", "high"], rank=4,
         learning_rate=1e-4, bf16=False, targets=["in_proj", "q_proj"], gradient_checkpointing=True,
     )  # fmt: skip
     assert make_options(known) == expected
@@ -81,6 +80,17 @@ def test_a_stop_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     result = invoke("rows.csv", "-o", "out")
     assert result.exit_code == 130
     assert "the same command goes on from the last checkpoint" in result.stderr
+
+
+def test_a_stop_of_a_run_that_replaces_another_says_where_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(**given: Any) -> None:
+        stop = KeyboardInterrupt()
+        stop.add_note("the run that was there is kept in out.previous")
+        raise stop
+
+    monkeypatch.setattr(run, "finetune", stopped)
+    said = invoke("rows.csv", "-o", "out", "--overwrite").stderr
+    assert "the same command without --overwrite goes on from the last checkpoint; the run that was there" in said
 
 
 def test_the_kinds_are_those_of_calibrate() -> None:

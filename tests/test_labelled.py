@@ -128,7 +128,7 @@ BAD = [
     (FRAME, {"label": "topic"}, "has no column 'topic'; there are: text, label"),
     (FRAME, {"kind": "many"}, "unknown kind 'many'"),
     (FRAME, {"kind": "ordinal"}, "give labels, lowest first; bad, fair, good"),
-    (FRAME, {"labels": "good"}, "must be a list of texts, not the text 'good'"),
+    (FRAME, {"labels": "good"}, "must be a list of texts, not 'good'"),
     (FRAME, {"labels": ["good", "good"]}, "labels must be distinct"),
     (FRAME, {"labels": ["good", "bad"]}, r"'fair' \(row 3\); add or correct them"),
     (frame("a", "a"), {}, "all rows have the label 'a'"),
@@ -136,7 +136,11 @@ BAD = [
     (frame(["a"], ["b", "c"]), {"kind": "single"}, "row 1: a list of labels, but kind is single"),
     (frame("a", ["b", "c"]), {}, "row 2: a list of labels, but kind is single"),
     (frame("a", {"b": 1}), {}, "row 2: a label must be text or a number, not dict"),
-    (frame("a", "label"), {}, "labels must be texts, not empty and none of label"),
+    (FRAME, {"labels": 3}, "labels must be a list of texts, not 3"),
+    (FRAME, {"labels": [["good"]]}, r"labels must be texts or whole numbers, not \['good'\]"),
+    (FRAME, {"separator": ""}, "separator must be a text such as ';', not ''"),
+    (FRAME, {"separator": 3}, "separator must be a text such as ';', not 3"),
+    (frame("a", "set"), {}, "the label 'set' is also a column of every result; rename that label in the data"),
     ({"train": Dataset(FRAME, {}), "test": Dataset(FRAME, {})}, {}, r"give one of them, such as data\['train'\]"),
     (pd.concat([FRAME, FRAME["text"]], axis=1), {}, "2 columns are named 'text'"),
 ]
@@ -153,3 +157,42 @@ def test_unknown_labels_name_their_rows() -> None:
     many = frame(*["ok"] * 3, *["odd"] * 7, "strange", "ok")
     with pytest.raises(NautileError, match=r"'odd' \(row 4, 5, 6, 7, 8 and 2 more\), 'strange' \(row 11\)"):
         read_labelled(many, labels=["ok", "fine"])
+
+
+def test_halves_of_surrogate_pairs_are_mended(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "so \\ud83d", "label": "\\ud800"}\n{"text": "b", "label": "fine"}\n')
+    for source in (path, pd.DataFrame({"text": ["so \ud83d", "b"], "label": ["\ud800", "fine"]}, dtype=object)):
+        found = read_labelled(source)
+        assert found.texts == ["so \ufffd", "b"]
+        assert found.labels == ("fine", "\ufffd")
+        assert read_labelled(source, labels=["fine", "\ud800"]).truth.tolist() == [1, 0]
+
+
+def test_given_labels_may_be_numbers() -> None:
+    rows = frame(1, 2, 10)
+    assert read_labelled(rows, kind="ordinal", labels=[1, 2, 10]).truth.tolist() == [0, 1, 2]
+    assert read_labelled(rows, labels=np.array([10.0, 2, 1])).labels == ("10", "2", "1")
+
+
+def test_a_single_label_is_read_where_it_may_be() -> None:
+    found = read_labelled(frame("a", "a"), fewest_labels=1)
+    assert (found.labels, found.truth.tolist()) == (("a",), [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b"text;label\na;b\n"),
+        ("rows.csv", "text,label\ncaf\xe9,b\n".encode("latin-1")),
+        ("rows.csv", "text,label\na,b\n".encode("utf-16-le")),
+        ("rows.csv", b'text,label\n"a" b,c\n'),
+        ("rows.txt", b"text,label\na,b\n"),
+    ],
+)
+def test_no_flag_is_named_that_is_not_there(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(NautileError) as caught:
+        read_labelled(tmp_path / name)
+    assert "--" not in str(caught.value)
+    assert str(caught.value).endswith("save it as comma-separated UTF-8, or read it with pandas and pass the DataFrame")

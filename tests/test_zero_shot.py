@@ -17,6 +17,8 @@ from nautile.engine.reader import Reader
 from nautile.errors import NautileError
 from nautile.model.model import NautileModel
 from nautile.model.vocabulary import Vocabulary
+from nautile.tasks.files.tally import tally_of
+from nautile.tasks.frames import judged_frame
 from nautile.tasks.question import Policy, question
 from nautile.tasks.zero_shot.head import MatchingHead
 from nautile.tasks.zero_shot.judge import ZeroShotJudge, orders
@@ -109,11 +111,31 @@ def test_agreement_counts_the_orders_that_answer_as_the_average_does() -> None:
 
 def test_how_often_another_order_changes_the_answer_is_said() -> None:
     texts = [f"{text}{n}" for text in TEXTS[:3] for n in range(12)]
-    asked = judge(["refund", "praise"], permutations=2)
-    turned = (pd.DataFrame(asked(texts))["agreement"] < 1).mean()
-    assert 0 < turned < 1, "the tiny model must do both for this test to mean something"
-    assert asked.remark.endswith(f"{turned:.1%} of texts are answered otherwise in some order of the labels")
-    assert judge(["refund", "praise"]).remark == "probabilities are not calibrated"
+    found = judged_frame(judge(["refund", "praise"], permutations=2), texts, None, False)
+    turned = int((found["agreement"] < 1).sum())
+    assert 0 < turned < len(texts), "the tiny model must do both for this test to mean something"
+    said = f"{turned} rows are answered otherwise in some order of the labels"
+    assert found.attrs["remark"] == f"probabilities are not calibrated; {said}"
+    tally = tally_of(found["label"].tolist(), [], found["note"].tolist(), 0, found["agreement"].tolist())
+    assert said in tally.sentence()
+
+
+def test_agreement_of_several_labels_is_at_the_threshold_that_is_asked_for() -> None:
+    found = judge(["refund", "praise"], multi_label=True, permutations=4, policy=Policy(threshold=1e-9))(TEXTS)
+    assert set(found["agreement"]) == {1.0}, "every label is given in every order"
+
+
+def test_none_of_these_is_the_users_own_label_however_it_is_spelt() -> None:
+    for own in ("None of these", "none_of_these"):
+        found = judge(["refund", own])(TEXTS)
+        np.testing.assert_allclose(found["legal_mass"], 1 - np.array(found[own]))
+    told = judge({"refund": "", NONE: "nothing fits"})(TEXTS)
+    np.testing.assert_allclose(told["legal_mass"], 1 - np.array(told[NONE]))
+
+
+def test_labels_that_read_the_same_are_refused() -> None:
+    with pytest.raises(NautileError, match="read the same"):
+        judge(["a_b", "a b", "c"])
 
 
 def test_several_labels_are_joined_and_none_is_said() -> None:
@@ -159,7 +181,9 @@ def test_a_label_list_cannot_leave_its_frame() -> None:
         ([["a", "b"], ["c", "d"]], {}, "a list for each row"),
         ({"a": 3, "b": ""}, {}, "must be texts"),
         (["a; b", "c"], {"multi_label": True}, "joined by"),
-        (["a", "b"], {"permutations": 0}, "at least 1"),
+        (["a", "b"], {"permutations": 0}, "from 1 up"),
+        (["a", "b"], {"permutations": "2"}, "from 1 up"),
+        (None, {"task": ["sentiment"]}, "task must be a name"),
         (["a", "b"], {"task": "sentiment"}, "not both"),
         (None, {"multi_label": True}, "goes with labels"),
         (None, {"permutations": 3}, "goes with labels"),

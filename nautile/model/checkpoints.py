@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -28,11 +27,11 @@ from nautile.model.heads import (
     NautileForTokenClassification,
 )
 from nautile.model.model import NautileModel
+from nautile.model.places import locate
 from nautile.model.released import from_released, is_released, read_config
 from nautile.model.tokenizer import NautileTokenizer
 from nautile.model.vocabulary import Vocabulary
 
-SHIPPED = ("nautile-mini",)
 HEADS: dict[str, type[PreTrainedModel]] = {
     "NautileForCausalLM": NautileForCausalLM,
     "NautileForSequenceClassification": NautileForSequenceClassification,
@@ -49,23 +48,6 @@ def register() -> None:
     AutoModelForSequenceClassification.register(NautileConfig, NautileForSequenceClassification, exist_ok=True)
     AutoModelForTokenClassification.register(NautileConfig, NautileForTokenClassification, exist_ok=True)
     AutoTokenizer.register(NautileConfig, NautileTokenizer, exist_ok=True)
-
-
-def locate(model: str | Path) -> str:
-    """Where a checkpoint is: the path of a folder or file, or the hub id "owner/name" it must be.
-
-    Raises:
-        NautileError: a name that is neither shipped nor a path nor of the form of a hub id.
-    """
-    if str(model) in SHIPPED:
-        return str(files("nautile") / "assets" / str(model))
-    if Path(model).exists():
-        return str(model)
-    if isinstance(model, str) and model.count("/") == 1 and not model.startswith((".", "/", "~")):
-        return model
-    raise NautileError(
-        f"unknown model {str(model)!r}: give {' or '.join(map(repr, SHIPPED))}, the path of a checkpoint, or a hub id"
-    )
 
 
 def load(

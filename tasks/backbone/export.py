@@ -8,10 +8,8 @@ from safetensors.torch import save_file
 from nautile.errors import NautileError
 from nautile.model.checkpoints import save
 from nautile.model.config import NautileConfig
-from nautile.model.heads import NautileForSequenceClassification
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.objectives import Student
-from nautile.tasks.heads.sentiment_data import LABELS
 
 
 def load_student(run: Path) -> Student:
@@ -31,14 +29,9 @@ def load_student(run: Path) -> Student:
 
 
 def export(run: Path, folder: Path) -> None:
-    """Write the backbone in bf16, its sentiment layer as `score`, and the matching head of zero-shot."""
+    """Write the backbone in bf16, and the matching head of zero-shot; the sentiment layer only helped to train it."""
     student = load_student(run)
-    names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: n for n, label in enumerate(LABELS)}}
-    config = NautileConfig.preset("nautile-mini", vocab_size=student.vocabulary.size, **names)
-    model = NautileForSequenceClassification(config)
-    model.model.load_state_dict(student.backbone.state_dict())
-    model.score.load_state_dict(student.sentiment.state_dict())
-    save(model.to(torch.bfloat16).eval(), folder)
+    save(student.backbone.to(torch.bfloat16).eval(), folder)
     matching = folder / "heads" / "zero_shot"
     matching.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in student.matching.state_dict().items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nautile.tasks.backbone.texts import key, passages, rows
+from nautile.tasks.backbone.texts import held_out, key, passages, rows
 
 STARS = {
     "very negative": ("very negative", "terrible", "one star", "the writer hated it"),
@@ -62,7 +62,7 @@ def _spoken(name: str) -> str:
 
 def read_label_sets(data: Path, corpus: Path) -> list[LabelSet]:
     """All sets of `data` that may be learned from, and one of titles and their articles' sentences."""
-    dev = {key(str(r.get("text", ""))) for p in data.glob("*/*/dev.jsonl.xz") for r in rows(p)}
+    kept_back = held_out(data)
     chosen: list[tuple[str, Wordings, tuple[str, ...]]] = [
         ("sentiment/goemotions", {}, FEELINGS),
         ("sentiment/tweet_emotion", {}, FEELINGS),
@@ -75,7 +75,7 @@ def read_label_sets(data: Path, corpus: Path) -> list[LabelSet]:
         ("topic/dbpedia14", {}, FRAMES),
         ("topic/trec6", QUESTIONS, ("{}",)),
     ]
-    sets = [labelled(data / name / "train.jsonl.xz", words, frames, dev) for name, words, frames in chosen]
+    sets = [labelled(data / name / "train.jsonl.xz", words, frames, kept_back) for name, words, frames in chosen]
     return [*sets, titles(corpus / "wikipedia.jsonl.xz"), titles(corpus / "medquad.jsonl.xz")]
 
 

@@ -36,6 +36,15 @@ class Student(nn.Module):
         self.matching = MatchingHead(config.d_model)
         self.sentiment = nn.Linear(config.d_model, len(LABELS))
 
+    @torch.no_grad()
+    def begin(self, table_VD: Tensor, projection_ED: Tensor) -> None:
+        """Start as the mean of token vectors in the teacher's space: what layers add to the stream begins at zero."""
+        self.backbone.embed_tokens.weight.copy_(table_VD)
+        self.matching.project.weight.copy_(projection_ED)
+        for name, parameter in self.backbone.named_parameters():
+            if name.endswith(("out_proj.weight", "ff_out.weight")):
+                parameter.zero_()
+
     def read(self, texts: Sequence[str], labels: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
         """Pooled texts (B,D), read after the label list if there is one, and pooled labels (N,D)."""
         prefix = read_prefix(self.backbone, *lay_out_labels(self.vocabulary, labels)) if labels else None
@@ -64,7 +73,7 @@ class Embedding:
 
     texts: Sequence[str]
     teacher: Teacher
-    count: int = 48
+    count: int = 64
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """1 - cosine, and the divergence of the similarities."""

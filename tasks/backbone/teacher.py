@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nautile.model.vocabulary import Vocabulary
 
-STD = 0.05
+STD = 0.5  # far from small: what the layers add to the stream must not drown it at once
 
 
 class Teacher:
@@ -30,10 +30,11 @@ class Teacher:
         return vectors.float().clone()
 
 
-def token_embeddings(vocabulary: Vocabulary, width: int, teacher: Teacher) -> Tensor:
-    """One row (V, width) a token: the principal components of its text's vector; control tokens are zero.
+def token_embeddings(vocabulary: Vocabulary, width: int, teacher: Teacher) -> tuple[Tensor, Tensor]:
+    """One row (V, width) a token, and the projection (384, width) back to the teacher's space.
 
-    The components keep their relative scale; the whole has a standard deviation of 0.05.
+    A row holds the principal components of the token's text's vector; control tokens are zero. The components keep
+    their relative scale; the whole has a standard deviation of 0.5.
     """
     tokens = sorted(set(vocabulary.pieces) - set(vocabulary.control.values()))
     texts = [vocabulary.pieces[token].decode("utf-8", errors="replace") for token in tokens]
@@ -43,4 +44,4 @@ def token_embeddings(vocabulary: Vocabulary, width: int, teacher: Teacher) -> Te
     reduced = centred @ components[:width].T
     table = torch.zeros(vocabulary.size, width)
     table[tokens] = torch.from_numpy(reduced / reduced.std() * STD).float()
-    return table
+    return table, torch.from_numpy(components[:width].T.copy())

@@ -40,18 +40,19 @@ def passages(document: str, rng: random.Random) -> Iterator[str]:
         at += count
 
 
+def held_out(data: Path) -> set[str]:
+    """The keys of all texts in dev and test splits."""
+    paths = [path for split in ("dev", "test") for path in sorted(data.glob(f"*/*/{split}.jsonl.xz"))]
+    return {key(str(row.get("text", ""))) for path in paths for row in rows(path)}
+
+
 def gather(corpus: Path, data: Path, per_source: int = 40_000, seed: int = 0) -> list[str]:
     """Distinct passages, at most `per_source` a file; nothing that also stands in a dev or test split.
 
     Raises:
         NautileError: a folder without .jsonl.xz files.
     """
-    held_out = {
-        key(str(row.get("text", "")))
-        for split in ("dev", "test")
-        for path in sorted(data.glob(f"*/*/{split}.jsonl.xz"))
-        for row in rows(path)
-    }
+    kept_back = held_out(data)
     sources = sorted(corpus.glob("*.jsonl.xz")) + sorted(
         path for path in data.glob("*/*/train.jsonl.xz") if path.parent.name not in EXCLUDED
     )
@@ -62,7 +63,9 @@ def gather(corpus: Path, data: Path, per_source: int = 40_000, seed: int = 0) ->
         rng = random.Random(f"{seed}/{path.parent.name}/{path.name}")
         documents = [str(row.get("text") or row.get("prompt") or row.get("question") or "") for row in rows(path)]
         rng.shuffle(documents)
-        fresh = (p for d in documents for p in passages(d, rng) if p not in found and key(p) and key(p) not in held_out)
+        fresh = (
+            p for d in documents for p in passages(d, rng) if p not in found and key(p) and key(p) not in kept_back
+        )
         found.update(dict.fromkeys(_first(fresh, per_source)))
     return list(found)
 

@@ -8,13 +8,14 @@ import math
 import random
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import typer
 from torch import Tensor, nn
 
 from nautile.engine.memory import keep_pages
+from nautile.errors import NautileError
 from nautile.model.compiled import compile_sca
 from nautile.model.config import NautileConfig
 from nautile.model.vocabulary import Vocabulary
@@ -25,8 +26,18 @@ from nautile.tasks.backbone.texts import gather
 from nautile.tasks.heads.sentiment_data import read_training
 
 LOG_EVERY, SAVE_EVERY = 20, 100
-AVERAGE = 0.998
-SCALE_SPEED = 20.0
+AVERAGE = 0.995
+SCALE_SPEED, TAUGHT_SPEED = 20.0, 3.0
+WARMUP = 100  # steps
+
+
+class Part(NamedTuple):
+    """An objective: in which share of the steps, with what weight, from which share of the time on."""
+
+    objective: Any
+    share: float = 1.0
+    weight: float = 1.0
+    start: float = 0.0
 
 
 class Run:
@@ -40,16 +51,17 @@ class Run:
         if (folder / "checkpoint.pt").exists():
             self._restore(torch.load(folder / "checkpoint.pt", weights_only=True))
 
-    def train(self, objectives: dict[str, tuple[Any, float]]) -> None:
-        """Until the time is spent: at each step every objective is drawn with its probability, losses are added."""
+    def train(self, objectives: dict[str, Part]) -> None:
+        """Until the time is spent: at each step every objective is drawn by its share, weighted losses are added."""
         self.student.train()
         sums: dict[str, list[float]] = {name: [] for name in objectives}
         began = time.monotonic()
         while self.spent < self.seconds:
             rng = random.Random(f"{self.seed}/{self.step}")
-            drawn = [name for name, (_, share) in objectives.items() if rng.random() < share]
-            for name in drawn:
-                sums[name].append(self._backward(objectives[name][0], rng))
+            done = self.spent / self.seconds
+            for name, part in objectives.items():
+                if rng.random() < part.share and done >= part.start:
+                    sums[name].append(self._backward(part, rng))
             self._update()
             now = time.monotonic()
             self.spent, began = self.spent + now - began, now
@@ -60,17 +72,17 @@ class Run:
                 self.save()
         self.save()
 
-    def _backward(self, objective: Any, rng: random.Random) -> float:
+    def _backward(self, part: Part, rng: random.Random) -> float:
         with torch.autocast(self.student.backbone.device.type, torch.bfloat16):
-            loss: Tensor = objective(self.student, rng)
+            loss: Tensor = part.objective(self.student, rng)
         if loss.requires_grad:
-            loss.backward()
+            (part.weight * loss).backward()
         return loss.item()
 
     def _update(self) -> None:
         nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         done = self.spent / self.seconds
-        rate = min(1.0, (self.step + 1) / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, done))) / 2)
+        rate = min(1.0, (self.step + 1) / WARMUP) * (0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, done))) / 2)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * rate * group["speed"]
         self.optimizer.step()
@@ -107,10 +119,13 @@ def _groups(student: Student) -> list[dict[str, Any]]:
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     scales: list[nn.Parameter] = []
+    taught: list[nn.Parameter] = []  # the token embeddings, which start from the teacher's
     for name, parameter in student.named_parameters():
         matrix = parameter.ndim >= 2 and name.endswith((".weight", ".readout")) and "embed" not in name
-        (decayed if matrix else scales if parameter.ndim == 0 else free).append(parameter)
+        table = name.endswith("embed_tokens.weight")
+        (taught if table else decayed if matrix else scales if parameter.ndim == 0 else free).append(parameter)
     return [
+        {"params": taught, "weight_decay": 0.0, "speed": TAUGHT_SPEED},
         {"params": decayed, "weight_decay": 0.05, "speed": 1.0},
         {"params": free, "weight_decay": 0.0, "speed": 1.0},
         {"params": scales, "weight_decay": 0.0, "speed": SCALE_SPEED},
@@ -125,12 +140,22 @@ def _texts(corpus: Path, data: Path, folder: Path) -> list[str]:
     return texts
 
 
+def _begin(folder: Path, options: dict[str, Any]) -> None:
+    """Note what the run is made of, or raise NautileError where it was begun with something else."""
+    path = folder / "options.json"
+    if not path.exists():
+        save_json(path, options)
+    elif (known := json.loads(path.read_text())) != options:
+        raise NautileError(f"{folder}: was begun with {known}; take another folder for {options}")
+
+
 def main(
     corpus: Annotated[Path, typer.Argument(help="folder of NAME.jsonl.xz")],
     data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
     folder: Annotated[Path, typer.Argument(help="folder of the run")],
     minutes: float = 120,
-    learning_rate: float = 8e-4,
+    learning_rate: float = 3e-4,
+    longest: Annotated[int, typer.Option(help="characters; longer passages are left out")] = 200,
     seed: int = 0,
     compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's elementwise parts")] = False,
 ) -> None:
@@ -140,18 +165,19 @@ def main(
         compile_sca()
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
+    _begin(folder, {"corpus": str(corpus), "data": str(data), "seed": seed, "longest": longest, "rate": learning_rate})
     vocabulary = Vocabulary("nautile", 32_000)
     student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
     teacher = Teacher()
     if not (folder / "checkpoint.pt").exists():
         with torch.no_grad():
-            student.backbone.embed_tokens.weight.copy_(token_embeddings(vocabulary, 256, teacher))
-    texts = _texts(corpus, data, folder)
+            student.begin(*token_embeddings(vocabulary, student.backbone.config.d_model, teacher))
+    texts = [text for text in _texts(corpus, data, folder) if len(text) <= longest]
     objectives = {
-        "embedding": (Embedding(texts, teacher), 1.0),
-        "soft labels": (SoftLabels(texts, teacher), 0.3),
-        "named labels": (NamedLabels(read_label_sets(data, corpus)), 0.35),
-        "sentiment": (Sentiment(read_training(data / "sentiment")), 0.35),
+        "embedding": Part(Embedding(texts, teacher)),
+        "soft labels": Part(SoftLabels(texts, teacher), share=0.25, start=0.5),
+        "named labels": Part(NamedLabels(read_label_sets(data, corpus)), share=0.3, weight=0.3, start=0.5),
+        "sentiment": Part(Sentiment(read_training(data / "sentiment")), share=0.5, start=0.5),
     }
     Run(student, folder, minutes, learning_rate, seed).train(objectives)
 

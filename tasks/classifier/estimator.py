@@ -12,12 +12,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
 from nautile.errors import NautileError
+from nautile.model.places import fingerprint
 from nautile.tasks.calibrate import Array, Calibration, choose, probabilities
 from nautile.tasks.classifier.fitting import METHODS, Fitted, LinearModel, Plan, fit_auto, fit_rows, fit_tuned
 from nautile.tasks.classifier.inputs import texts_of
 from nautile.tasks.classifier.linear import Rows
 from nautile.tasks.classifier.targets import Targets, as_given, merge, read_targets
-from nautile.tasks.classifier.vectors import read_vectors
+from nautile.tasks.classifier.vectors import absolute, groups_of, read_vectors
 
 SEEDS = 2**31 - 1
 
@@ -43,7 +44,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             at all; "auto": by cross-validation, 1 on fewer than 50 rows.
         class_weight: None, "balanced", or (linear, one label a text) a weight for each class.
         cv: folds for choosing C and shrinkage and for calibrating, a scikit-learn splitter, or a list of splits.
-            From 5,000 rows on one fold of a whole number is used.
+            From 5,000 rows on one fold of a whole number is used. Rows of one text fall into one fold of a whole
+            number; other splits are taken as they are.
         calibrate: divide logits by a temperature fitted on held-out rows; see `calibration_`.
         empty: what a row without text is: "error", or "zero", a vector of zeros, from which fine-tuning learns nothing.
         finetune_options: further options of `nautile.finetune`, such as {"epochs": 3}.
@@ -97,7 +99,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             if sample_weight is not None:
                 raise NautileError(f'method={self.method!r} takes no sample_weight; use method="linear"')
             return self._take(fit_tuned(texts, targets, self.method, plan), targets)
-        rows = Rows(read_vectors(plan.base, texts), targets.truth_NC, weight_N, targets.kind)
+        rows = Rows(read_vectors(plan.base, texts), targets.truth_NC, weight_N, targets.kind, groups_of(texts))
         fitted = fit_rows(rows, plan) if self.method == "linear" else fit_auto(texts, targets, rows, plan)
         return self._take(fitted, targets, rows)
 
@@ -114,17 +116,18 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if self.method in ("lora", "full"):
             raise NautileError(f'method={self.method!r} has no partial_fit; use method="linear"')
         texts, targets, weight_N = self._rows(X, y, sample_weight)
-        vectors_ND = read_vectors(plan.base, texts)
+        vectors_ND, group_N = read_vectors(plan.base, texts), groups_of(texts)
         if hasattr(self, "classes_"):
-            if self._seen is None or not self._fitted.reads(plan.base):
+            if self._seen is None or not self._fitted.reads(plan.base, plan.digest):
                 raise NautileError("partial_fit finds no earlier rows of this base to add to; begin with a clone")
             targets = merge([self._targets._replace(truth_NC=self._seen.truth_NC), targets], classes)
             vectors_ND = np.vstack([self._seen.vectors_ND, vectors_ND])
             weight_N = np.append(self._seen.weight_N, weight_N)
+            group_N = np.append(self._seen.group_N, group_N)
         else:
             targets = merge([targets], classes)
         _check_classes(targets)
-        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind)
+        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N)
         return self._take(fit_rows(rows, plan), targets, rows)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -161,8 +164,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Write a new folder, which `Classifier.load` and `nautile.classify(model=…)` read; nothing in it is pickled.
 
+        A class that cannot be a column of a result, such as "note" or " a", is called "note_" or "a" by `classify`;
+        `load` knows it as it was given.
+
         Raises:
-            NautileError: a folder that is not empty, or classes that cannot be columns of a result.
+            NautileError: a folder that is not empty, or classes that are neither texts nor numbers (pickle these).
         """
         from nautile.tasks.classifier.storage import save
 
@@ -218,9 +224,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if shrinkage is not None and shrinkage > 1:
             raise NautileError(f"shrinkage must lie above 0 and not above 1, not {shrinkage}")
         seed = int(check_random_state(self.random_state).randint(SEEDS))
-        return Plan(
-            str(self.base), shrinkage, strength, self.cv, self.calibrate, seed, self.class_weight, self.finetune_options
-        )
+        digest = fingerprint(self.base)
+        decided = (self.cv, self.calibrate, seed, self.class_weight, self.finetune_options)
+        return Plan(absolute(self.base), digest, shrinkage, strength, *decided)
 
     def _take(self, fitted: Fitted, targets: Targets, rows: Rows | None = None) -> Self:
         self._fitted = fitted

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from nautile.errors import NautileError
+from nautile.model.places import fingerprint
 from nautile.tasks.calibrate import Array, Calibration
 from nautile.tasks.classifier.linear import Linear, Recipe, Rows, fit_linear
 from nautile.tasks.classifier.selection import HeldOut, choose_recipe, split_rows
@@ -24,9 +25,13 @@ FOLDS_OF_TRIAL = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """How to fit; `shrinkage` and `strength` None are chosen by cross-validation."""
+    """How to fit, on a base whose weights have this digest.
+
+    `shrinkage` and `strength` None are chosen by cross-validation.
+    """
 
     base: str
+    digest: str
     shrinkage: float | None
     strength: float | None
     cv: Any
@@ -38,13 +43,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A linear classifier of a base's vectors."""
+    """A linear classifier of the vectors of a base, whose weights have this digest; empty where it is not known."""
 
     base: str
     linear: Linear
+    digest: str = ""
 
     def logits(self, texts: Sequence[str | None]) -> Array:
-        """(N,C), uncalibrated; those of a row without text are the bias."""
+        """(N,C), uncalibrated; those of a row without text are the bias.
+
+        Raises:
+            NautileError: a base that is gone, or has other weights now.
+        """
+        if self.digest and fingerprint(self.base) != self.digest:
+            raise NautileError(
+                f"{self.base}: has other weights than when Classifier was fitted on it; fit anew, or put those back"
+            )
         return self.linear.logits(read_vectors(self.base, texts))
 
 
@@ -56,9 +70,9 @@ class Fitted(NamedTuple):
     calibration: Calibration | None
     recipe: Recipe | None = None
 
-    def reads(self, base: str) -> bool:
+    def reads(self, base: str, digest: str) -> bool:
         """Whether it is a linear classifier of this base's vectors."""
-        return isinstance(self.model, LinearModel) and self.model.base == base
+        return isinstance(self.model, LinearModel) and (self.model.base, self.model.digest) == (base, digest)
 
     def scaled_logits(self, texts: Sequence[str | None]) -> Array:
         """(N,C), divided by the temperature where there is one."""
@@ -72,7 +86,7 @@ def fit_rows(rows: Rows, plan: Plan) -> Fitted:
     splits = [] if chosen and not plan.calibrate else split_rows(rows, plan.cv, plan.seed)
     recipe, held = choose_recipe(rows, splits, plan.shrinkage, plan.strength)
     calibration = held.calibration() if held is not None and plan.calibrate else None
-    return Fitted(LinearModel(plan.base, fit_linear(rows, recipe)), "linear", calibration, recipe)
+    return Fitted(LinearModel(plan.base, fit_linear(rows, recipe), plan.digest), "linear", calibration, recipe)
 
 
 def fit_tuned(
@@ -88,7 +102,8 @@ def fit_tuned(
     weights = "balanced" if plan.class_weight == "balanced" else "none"
     fixed = {"base": plan.base, "method": method, "class_weights": weights, "seed": plan.seed}
     model = tune(texts, targets, held_out, options=plan.options, **fixed)
-    return Fitted(model, method, model.calibration if plan.calibrate else None)
+    model = model if plan.calibrate else model.uncalibrated()
+    return Fitted(model, method, model.calibration)
 
 
 def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Plan) -> Fitted:
@@ -96,9 +111,10 @@ def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Pl
 
     The fine-tuned model is kept as it was tried: its held-out fifth has picked its checkpoint and calibrated it.
     """
-    if not worth_tuning(rows):
+    splits = split_rows(rows, FOLDS_OF_TRIAL, plan.seed) if worth_tuning(rows) else []
+    if not splits:
         return fit_rows(rows, plan)
-    train, test = split_rows(rows, FOLDS_OF_TRIAL, plan.seed)[0]
+    train, test = splits[0]
     tuned = fit_tuned(texts, targets, "lora", plan, test)
     linear = fit_rows(rows.take(train), replace(plan, cv=FOLDS_OF_TRIAL, calibrate=False))
     assert isinstance(linear.model, LinearModel)

@@ -30,16 +30,21 @@ class Linear(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Vectors (N,D), what is true of them (N,C; one-hot for "single"), and how much each counts (N)."""
+    """Vectors (N,D), what is true of them (N,C; one-hot for "single"), and how much each counts (N).
+
+    Rows of one group (N; any numbers) have the same text.
+    """
 
     vectors_ND: NDArray[np.float32]
     truth_NC: Array
     weight_N: Array
     kind: Kind
+    group_N: NDArray[np.int64]
 
     def take(self, index: NDArray[np.int64]) -> "Rows":
         """Some of the rows."""
-        return Rows(self.vectors_ND[index], self.truth_NC[index], self.weight_N[index], self.kind)
+        taken = (self.vectors_ND[index], self.truth_NC[index], self.weight_N[index])
+        return Rows(*taken, self.kind, self.group_N[index])
 
 
 class Recipe(NamedTuple):

@@ -95,8 +95,9 @@ def hold_out(rows: Rows, splits: list[Split], recipe: Recipe) -> HeldOut:
 def split_rows(rows: Rows, cv: Any, seed: int) -> list[Split]:
     """Splits (train, test) of the rows: `cv` folds, or what a scikit-learn splitter or a list of splits says.
 
-    Folds are stratified by class; the only row of a class is never held out, so that no class is missing from
-    training. From 5,000 rows on the first fold alone is held out.
+    Folds are of distinct texts, so that none is held out that training has seen, and stratified by class; the only
+    text of a class is never held out, so that no class is missing from training. From 5,000 rows on the first fold
+    alone is held out. Splits that are given are taken as they are.
 
     Raises:
         NautileError: a `cv` that is none of these, or fewer than 2 folds.
@@ -113,10 +114,20 @@ def _folds(rows: Rows, folds: int, seed: int) -> list[Split]:
     order = np.random.default_rng(seed).permutation(N)
     order = order[np.argsort(class_N[order], kind="stable")]
     fold_N = np.empty(N, dtype=np.int64)
-    fold_N[order] = np.arange(N) % folds
-    fold_N[np.bincount(class_N)[class_N] == 1] = -1
+    fold_N[order] = _ranks(rows.group_N[order]) % folds
+    seen_CF = np.zeros((class_N.max() + 1, folds), dtype=bool)
+    seen_CF[class_N, fold_N] = True
+    alone_N = seen_CF.sum(axis=1)[class_N] == 1
+    fold_N[np.isin(rows.group_N, rows.group_N[alone_N])] = -1
     tests = [np.flatnonzero(fold_N == fold) for fold in range(1 if N >= ONE_SPLIT_FROM else folds)]
     return [(np.flatnonzero(fold_N != fold), test) for fold, test in enumerate(tests)]
+
+
+def _ranks(group_N: Index) -> Index:
+    """(N): the groups numbered as they first appear."""
+    _, first_G, place_N = np.unique(group_N, return_index=True, return_inverse=True)
+    ranks: Index = first_G.argsort().argsort()[place_N]
+    return ranks
 
 
 def _given(truth_NC: Array, cv: Any) -> list[Split]:

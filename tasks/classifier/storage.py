@@ -10,8 +10,10 @@ from nautile.errors import NautileError
 from nautile.tasks.calibrate import Calibration
 from nautile.tasks.classifier.fitting import Fitted, LinearModel
 from nautile.tasks.classifier.linear import Linear, Recipe
+from nautile.tasks.classifier.names import names_of
 from nautile.tasks.classifier.targets import Targets
 from nautile.tasks.classifier.tuned import Tuned
+from nautile.tasks.classifier.vectors import absolute
 
 NAME = "classifier.json"
 FORMAT = 1
@@ -24,13 +26,14 @@ def save(classifier: Any, folder: Path) -> None:
     """Write a new folder.
 
     Raises:
-        NautileError: a folder that is not empty, or classes that cannot be named.
+        NautileError: a folder that is not empty, or classes that are neither texts nor numbers.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NautileError(f"{folder}: exists already; give a new or empty folder")
     fitted, targets = classifier._fitted, classifier._targets
-    if targets.classes.dtype.kind not in TYPES:
-        raise NautileError(f"classes of type {targets.classes.dtype} cannot be saved; use texts or numbers")
+    plain = all(isinstance(label, str | bool | int | float) for label in targets.classes.tolist())
+    if not plain or targets.classes.dtype.kind not in TYPES:
+        raise NautileError("classes that are neither texts nor numbers cannot be saved; pickle the Classifier instead")
     if isinstance(fitted.model, Tuned):
         fitted.model.write(folder)
     else:
@@ -86,8 +89,9 @@ def _head(fitted: Fitted, targets: Targets) -> Any:
     assert isinstance(fitted.model, LinearModel)
     assert fitted.recipe is not None
     weight_CD, bias_C = map(torch.from_numpy, fitted.model.linear)
-    names = tuple(str(label) for label in targets.classes.tolist())
-    about = {"base": fitted.model.base, "method": "linear", **fitted.recipe._asdict()}
+    names = tuple(names_of(targets))
+    model = fitted.model
+    about = {"base": model.base, "base_digest": model.digest, "method": "linear", **fitted.recipe._asdict()}
     return Head(names, weight_CD, bias_C, targets.kind, fitted.calibration, None, about)
 
 
@@ -99,13 +103,14 @@ def _model(folder: Path, known: dict[str, Any], classes: int) -> LinearModel | T
     head = load_head(folder)
     if len(head.labels) != classes:
         raise NautileError(f"{folder}: {len(head.labels)} labels in head.json, {classes} classes in {NAME}")
-    return LinearModel(str(head.about["base"]), Linear(head.weight_CD.numpy(), head.bias_C.numpy()))
+    linear = Linear(head.weight_CD.numpy(), head.bias_C.numpy())
+    return LinearModel(str(head.about["base"]), linear, str(head.about.get("base_digest", "")))
 
 
 def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
-    """What JSON has a word for; class weights as pairs, for their keys need not be texts."""
+    """What JSON has a word for; class weights as pairs, for their keys need not be texts; a base's path as absolute."""
     found = {}
-    for name, value in parameters.items():
+    for name, value in {**parameters, "base": absolute(parameters["base"])}.items():
         if name == "class_weight" and isinstance(value, dict):
             value = [[_scalar(label), float(weight)] for label, weight in value.items()]
         value = _scalar(value)

@@ -1,5 +1,6 @@
 """A fine-tuned model that the estimator owns: the files of its run in memory, read into a model when first used."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ import pandas as pd
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Array, Calibration
+from nautile.tasks.classifier.names import names_of
 from nautile.tasks.classifier.targets import Targets
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from nautile.tasks.heads.head import Head
 
 OURS = ("data", "output", "validation", "text", "label", "labels", "kind", "method", "base", "config", "overwrite")
+
+OF_CALIBRATED = ("README.md", "metrics.json", "report.md")  # files that tell how calibrated probabilities did
 
 
 class Tuned:
@@ -30,6 +34,12 @@ class Tuned:
     def read(cls, folder: Path) -> "Tuned":
         """The files of a folder, without those in folders below it."""
         return cls({path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()})
+
+    def uncalibrated(self) -> "Tuned":
+        """The same without its calibration, and without the files that tell of it."""
+        head = {**json.loads(self.files["head.json"]), "calibration": None}
+        files = {name: content for name, content in self.files.items() if name not in OF_CALIBRATED}
+        return Tuned({**files, "head.json": (json.dumps(head, indent=1, ensure_ascii=False) + "\n").encode()})
 
     def write(self, folder: Path) -> None:
         """Write the files into a folder."""
@@ -85,7 +95,7 @@ def tune(
 
     if clash := sorted(set(options or {}) & set(OURS)):
         raise NautileError(f"finetune_options holds {clash[0]!r}, which Classifier decides itself; leave it out")
-    names = [str(label) for label in targets.classes.tolist()]
+    names = names_of(targets)
     frame = pd.DataFrame({"text": texts, "label": _labels(targets, names)})
     held = np.zeros(len(frame), dtype=bool)
     held[held_out if held_out is not None else []] = True

@@ -3,10 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nautile.model.places import SHIPPED, Stamp, stamp
 
 CACHED_BYTES = 256 * 2**20
 
@@ -14,11 +17,11 @@ Vector = NDArray[np.float32]
 
 
 class VectorCache:
-    """The vectors that were used last, by base and text; safe to share between threads."""
+    """The vectors that were used last, by text and the stamp of what read it; safe to share between threads."""
 
     def __init__(self, most_bytes: int = CACHED_BYTES) -> None:
         self.most_bytes = most_bytes
-        self._kept: OrderedDict[tuple[str, bytes], Vector] = OrderedDict()
+        self._kept: OrderedDict[tuple[Stamp, bytes], Vector] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
@@ -31,7 +34,7 @@ class VectorCache:
             self._kept.clear()
             self._bytes = 0
 
-    def find(self, base: str, texts: Sequence[str]) -> dict[str, Vector]:
+    def find(self, base: Stamp, texts: Sequence[str]) -> dict[str, Vector]:
         """The vectors that are kept."""
         with self._lock:
             found = {text: vector for text in texts if (vector := self._kept.get(_key(base, text))) is not None}
@@ -39,7 +42,7 @@ class VectorCache:
                 self._kept.move_to_end(_key(base, text))
         return found
 
-    def keep(self, base: str, vectors: dict[str, Vector]) -> None:
+    def keep(self, base: Stamp, vectors: dict[str, Vector]) -> None:
         """Add, and drop what was not used for longest."""
         with self._lock:
             for text, vector in vectors.items():
@@ -53,20 +56,32 @@ class VectorCache:
 CACHE = VectorCache()
 
 
+def absolute(base: str | Path) -> str:
+    """The base by a name that holds in every working directory: a path as an absolute one, other names as they are."""
+    there = str(base) not in SHIPPED and Path(base).exists()
+    return str(Path(base).absolute()) if there else str(base)
+
+
+def groups_of(texts: Sequence[str | None]) -> NDArray[np.int64]:
+    """(N): a number for each text, the same at every call; equal where texts are equal, and where there are none."""
+    return np.frombuffer(b"".join(_digest(text or "", 8) for text in texts), dtype=np.int64)
+
+
 def read_vectors(base: str, texts: Sequence[str | None]) -> Vector:
-    """(N,D) with the base's reader; zeros for a row without text.
+    """(N,D) with the base's reader; zeros for a row without text. Files that have changed are another base.
 
     Raises:
         NautileError: an unknown or damaged base.
     """
     from nautile.tasks.heads.loading import base_reader
 
+    files = stamp(base)
     reader = base_reader(base)
     distinct = list(dict.fromkeys(text for text in texts if text is not None))
-    known = CACHE.find(base, distinct)
+    known = CACHE.find(files, distinct)
     if fresh := [text for text in distinct if text not in known]:
         read = dict(zip(fresh, reader(fresh).vectors_ND.numpy(), strict=True))
-        CACHE.keep(base, {text: vector.copy() for text, vector in read.items()})
+        CACHE.keep(files, {text: vector.copy() for text, vector in read.items()})
         known |= read
     found = np.zeros((len(texts), reader.model.config.d_model), dtype=np.float32)
     for n, text in enumerate(texts):
@@ -75,5 +90,9 @@ def read_vectors(base: str, texts: Sequence[str | None]) -> Vector:
     return found
 
 
-def _key(base: str, text: str) -> tuple[str, bytes]:
-    return base, blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _key(base: Stamp, text: str) -> tuple[Stamp, bytes]:
+    return base, _digest(text, 16)
+
+
+def _digest(text: str, size: int) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Array, Calibration, Kind
+from nautile.tasks.labelled import label_name
 
 if TYPE_CHECKING:
     from nautile.tasks.judge import Judge
@@ -41,26 +43,63 @@ def of_judge(judge: "Judge", name: str) -> Contender:
     return Contender(name, tuple(judge.labels), judge.kind, judge.measure, judge.calibration, out_of_scope)
 
 
+def of_estimator(model: Any) -> Contender:
+    """A fitted estimator of texts: `Classifier`, or a scikit-learn pipeline that begins with its vectoriser.
+
+    Raises:
+        NautileError: it is not fitted, or no estimator with probabilities at all.
+    """
+    name = type(model).__name__
+    if not hasattr(model, "predict_proba") or not hasattr(model, "classes_"):
+        known = "a task's name, a folder, a judge, or a fitted estimator with predict_proba and classes_"
+        unfitted = hasattr(model, "fit") and not hasattr(model, "classes_")
+        raise NautileError(f"the model must be {known}, not {name}" + "; fit it first" * unfitted)
+    labels = tuple(label_name(label) for label in np.asarray(model.classes_).tolist())
+    several = getattr(model, "multi_label", False) or getattr(model, "multilabel_", False)
+    calibration = getattr(model, "calibration_", None)
+
+    def measure(texts: Sequence[str]) -> Array:
+        try:
+            found = np.asarray(model.predict_proba(list(texts)), dtype=float)
+        except NautileError:
+            raise
+        except (TypeError, ValueError, AttributeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise NautileError(f"{name}: predict_proba takes no list of texts ({reason})") from None
+        if found.shape != (len(texts), len(labels)):
+            raise NautileError(f"{name}: predict_proba gives the shape {found.shape} for {len(labels)} classes_")
+        return found
+
+    kept = calibration if isinstance(calibration, Calibration) else None
+    return Contender(name, labels, "multi" if several else "single", measure, kept)
+
+
 def find_contender(
     model: Any, task: str | None = None, labels: Sequence[str] | Mapping[str, str] | None = None
 ) -> Contender:
-    """A model by the name of a built-in task, by folder, or a judge; with `labels` it is asked for those, zero-shot.
+    """A model by the name of a built-in task or by folder, a judge, or a fitted estimator.
 
-    "nautile-mini" stands for the built-in `task`, by default sentiment.
+    With `labels` it is asked for those, zero-shot. "nautile-mini" stands for the built-in `task`, by default sentiment.
 
     Raises:
         NautileError: an unknown name, a model without labels, or options that clash.
     """
-    if hasattr(model, "measure"):
+    if not isinstance(model, str | Path):
         if task is not None or labels is not None:
-            raise NautileError("a judge has its labels already: give neither task nor labels")
-        return of_judge(model, getattr(model, "name", type(model).__name__))
+            raise NautileError(f"a {type(model).__name__} has its labels already: give neither task nor labels")
+        if hasattr(model, "measure"):
+            return of_judge(model, getattr(model, "name", type(model).__name__))
+        return of_estimator(model)
     from nautile.tasks.classify import judge_for
     from nautile.tasks.heads.loading import TASKS
     from nautile.tasks.question import BASE, DEFAULT_TASK, question
 
     named = str(model)
-    if named in TASKS and task is None and labels is None:
+    if named in TASKS:
+        if labels is not None:
+            raise NautileError(f"labels go with a model such as {BASE}; {named} is a task with labels of its own")
+        if task not in (None, named):
+            raise NautileError(f"{named} is a task already: give {BASE} as the model, or leave task out")
         named, task = BASE, named
     if named == BASE and labels is None:
         return of_judge(judge_for(question(task or DEFAULT_TASK)), f"{BASE} {task or DEFAULT_TASK}")

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +14,27 @@ from nautile.tasks.calibrate import Array
 from nautile.tasks.evaluate.contenders import Contender
 from nautile.tasks.evaluate.measures import Decisions
 from nautile.tasks.evaluate.scores import Judged
-from nautile.tasks.labelled import Labelled
+from nautile.tasks.labelled import Labelled, label_name
 
 SHOWN = 10
 
 
-def renamed(rows: Labelled, names: Mapping[str, str]) -> Labelled:
-    """The rows with labels renamed; labels of one new name become one.
+def renamed(sets: Sequence[Labelled], names: Mapping[Any, Any]) -> list[Labelled]:
+    """Several sets of rows with labels renamed; labels of one new name become one.
 
     Raises:
-        NautileError: a name that no label of the data has.
+        NautileError: a name that no label of any set has.
     """
-    if absent := [name for name in names if name not in rows.labels]:
-        raise NautileError(f"no label of the data is named {absent[0]!r}; there are {_few(rows.labels)}")
+    if odd := [name for name in (*names, *names.values()) if not isinstance(name, str | Real | np.bool_)]:
+        raise NautileError(f"rename takes labels, texts or whole numbers, not {odd[0]!r}")
+    pairs = {label_name(old): label_name(new) for old, new in names.items()}
+    there = list(dict.fromkeys(label for rows in sets for label in rows.labels))
+    if absent := [name for name in pairs if name not in there]:
+        raise NautileError(f"no label of the data is named {absent[0]!r}; there are {_few(there)}")
+    return [_renamed(rows, pairs) for rows in sets]
+
+
+def _renamed(rows: Labelled, names: Mapping[str, str]) -> Labelled:
     new = [names.get(label, label) for label in rows.labels]
     labels = tuple(dict.fromkeys(new))
     place = np.array([labels.index(label) for label in new])

@@ -1,8 +1,7 @@
 """`evaluate`: a model, and what it is compared with, on labelled rows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +9,8 @@ from rich.console import Console
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Kind
-from nautile.tasks.evaluate.baselines import Baseline, check_baselines, train_baseline
+from nautile.tasks.evaluate.baselines import Baseline, train_baseline
+from nautile.tasks.evaluate.checks import check_numbers, check_output, check_rename, check_training, make_folder
 from nautile.tasks.evaluate.compare import compare
 from nautile.tasks.evaluate.contenders import CHUNK_ROWS, Contender, as_kind, find_contender, in_order
 from nautile.tasks.evaluate.plots import confusion_png, coverage_png, reliability_png
@@ -18,7 +18,6 @@ from nautile.tasks.evaluate.report import markdown
 from nautile.tasks.evaluate.results import Comparison, Figures, Summary
 from nautile.tasks.evaluate.rows import judged_rows, keep_known, ordered, renamed, restrict
 from nautile.tasks.evaluate.scores import Judged, figures
-from nautile.tasks.extras import require
 from nautile.tasks.labelled import Labelled, read_labelled
 from nautile.tasks.progress import Meter
 
@@ -49,7 +48,7 @@ class Evaluation:
     def save(self, folder: str | Path) -> None:
         """Write figures.json, report.md, confusion.png, reliability.png and coverage.png into a folder."""
         place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         (place / "figures.json").write_text(self.summary.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (place / "report.md").write_text(self.report, encoding="utf-8")
         confusion_png(self.judged, place / "confusion.png")
@@ -81,12 +80,12 @@ def evaluate(
     """Measure a model on labelled rows.
 
     Args:
-        model: a built-in task's name, a fine-tuned folder or checkpoint, or a judge.
+        model: a built-in task's name, a fine-tuned folder or checkpoint, a judge, or a fitted estimator of texts.
         data: labelled rows: DataFrame, CSV, TSV, JSONL or Parquet file, Hugging Face dataset.
         text: the column of texts.
         label: the column of labels.
         separator: between several labels in one cell.
-        rename: labels of the data (and of `train`), by the names that the model has for them.
+        rename: labels of the data, of `train` or of both, by the names that the model has for them.
         task: the built-in task, where `model` is "nautile-mini".
         labels: choose among these instead, zero-shot.
         kind: "ordinal" to judge a model's labels as ordered, "single" not to.
@@ -103,14 +102,18 @@ def evaluate(
     Raises:
         NautileError: what cannot be read, found or compared.
     """
-    _check(baselines, train, output, resamples)
+    check_numbers(kind, resamples, seed)
+    check_training(baselines, train)
+    check_rename(rename)
+    check_output(output)
     first = as_kind(find_contender(model, task, labels), kind)
-    read = partial(_read, text=text, label=label, separator=separator, rename=rename or {})
-    rows = read(data, "multi" if first.kind == "multi" else "single")
     opponents = [] if against is None else [as_kind(find_contender(against), kind)]
-    trained, notes = _baselines(baselines, first, rows, train, read)
+    rows, *examples = _read(data, train, first.kind, text, label, separator, rename or {})
+    trained, notes = _baselines(baselines, first, rows, examples)
     contenders = [first, *_opponents(first, [*opponents, *trained])]
     rows, left_out = keep_known(rows, contenders, ignore_unknown)
+    if output is not None:
+        make_folder(Path(output))
     judged, changes = _judge(contenders, rows, restricted, progress)
     summary = Summary(
         model=first.name,
@@ -128,29 +131,22 @@ def evaluate(
     return evaluation
 
 
-def _check(baselines: Sequence[str], train: Any, output: str | Path | None, resamples: int) -> None:
-    """What can be refused before anything is loaded."""
-    check_baselines(baselines)
-    if baselines and train is None:
-        raise NautileError("a baseline is trained on labelled rows of its own: give train, rows like the data's")
-    if train is not None and not baselines:
-        raise NautileError("train is for baselines: name one, tfidf or minilm")
-    if resamples < 0:
-        raise NautileError(f"resamples must be 0 or more, not {resamples}")
-    if output is not None:
-        require("finetune", "matplotlib", purpose="drawing figures")
-
-
-def _read(source: Any, kind: Kind, *, text: str, label: str, separator: str, rename: Mapping[str, str]) -> Labelled:
-    return renamed(read_labelled(source, text, label, kind, separator=separator), rename)
+def _read(
+    data: Any, train: Any, kind: Kind, text: str, label: str, separator: str, rename: Mapping[str, str]
+) -> list[Labelled]:
+    """The rows to measure on, and where they are given those to train on."""
+    sources = [data] if train is None else [data, train]
+    shown: Kind = "multi" if kind == "multi" else "single"
+    found = [read_labelled(source, text, label, shown, separator=separator, fewest_labels=1) for source in sources]
+    return renamed(found, rename)
 
 
 def _baselines(
-    names: Sequence[str], first: Contender, rows: Labelled, train: Any, read: Callable[[Any, Kind], Labelled]
+    names: Sequence[str], first: Contender, rows: Labelled, training: Sequence[Labelled]
 ) -> tuple[list[Contender], list[str]]:
     if not names:
         return [], []
-    examples = read(train, "multi" if first.kind == "multi" else "single")
+    [examples] = training
     if first.kind == "ordinal":
         examples = ordered(examples, first.labels)
     notes = [f"baselines: {len(examples.texts):,} training rows", *(f"training: {note}" for note in examples.notes)]

@@ -52,7 +52,8 @@ class Judged:
     @property
     def confidence(self) -> Array:
         """(N)."""
-        return confidence_of(self.probabilities, self.kind)
+        thresholds = None if self.calibration is None else self.calibration.thresholds
+        return confidence_of(self.probabilities, self.kind, thresholds)
 
     @property
     def sure(self) -> tuple[Array, NDArray[np.bool_]]:

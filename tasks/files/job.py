@@ -132,7 +132,8 @@ class Job:
         found = self.judge(texts)
         columns = {name: found[name] for name in self.judge.columns}
         assert all(len(values) == len(chunk) for values in columns.values()), "the judge lost or added a row"
-        tally = tally_of(columns[self.judge.main[0]], columns["windows"], columns["note"], chunk.broken)
+        label, agreement = columns[self.judge.main[0]], columns.get("agreement", [])
+        tally = tally_of(label, columns["windows"], columns["note"], chunk.broken, agreement)
         give_back_pages()
         return {self.prefix + name: values for name, values in columns.items()}, tally
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nautile import __version__
 from nautile.errors import NautileError
+from nautile.model.places import stamp
 from nautile.tasks.files.delimited import Dialect
 from nautile.tasks.files.formats import Format, check_kind, format_of
 from nautile.tasks.files.job import Job, Judge, opened_job, prepared
@@ -20,16 +21,23 @@ from nautile.tasks.files.terminal import Preview
 from nautile.tasks.files.workspace import Workspace
 from nautile.tasks.files.writers import writer_for
 from nautile.tasks.progress import Meter
-from nautile.tasks.question import Question
+from nautile.tasks.question import BASE, Question
 
 
 def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
     """All that decides what a judge answers, to the last bit: a resumed job must have the same."""
-    place = Path(asked.model) if asked.model and Path(asked.model).exists() else None
-    files = sorted(place.iterdir()) if place and place.is_dir() else [place] if place else []
-    stamps = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    own = [task.strip() for task in (asked.task or "").split(",")]
+    models = [asked.model, BASE, *(task for task in own if Path(task).is_dir())]
+    stamps = [stamp(model) for model in models if model]
     asked_for = json.loads(json.dumps(dataclasses.asdict(asked)))
-    return {**asked_for, "model files": stamps, "threads": threads, "nautile": __version__}
+    policy = asked_for.pop("policy")
+    return {
+        **asked_for,
+        **policy,
+        "model files": json.loads(json.dumps(stamps)),
+        "threads": threads,
+        "nautile": __version__,
+    }
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ class Tally:
     further_windows: int = 0
     broken: int = 0
     """Rows that hold half of a surrogate pair."""
+    turned: int = 0
+    """Rows that another order of the labels would have answered otherwise."""
 
     def add(self, other: "Tally") -> None:
         """Count `other` in."""
@@ -25,6 +27,7 @@ class Tally:
         self.long_rows += other.long_rows
         self.further_windows += other.further_windows
         self.broken += other.broken
+        self.turned += other.turned
 
     def as_dict(self) -> dict[str, object]:
         """The counts for a JSON file; `Tally.from_dict` takes them back."""
@@ -49,10 +52,23 @@ class Tally:
             parts.append(f"{self.long_rows:,} long texts took {self.further_windows:,} further windows")
         if self.broken:
             parts.append(f"{self.broken:,} rows hold half a surrogate pair, which is U+FFFD outside JSON")
+        if self.turned:
+            parts.append(order_remark(self.turned))
         return "; ".join(parts)
 
 
-def tally_of(labels: Sequence[object], windows: Sequence[object], notes: Sequence[object], broken: int) -> Tally:
+def order_remark(rows: int) -> str:
+    """How often the order of a label list decides."""
+    return f"{rows:,} rows are answered otherwise in some order of the labels" if rows else ""
+
+
+def tally_of(
+    labels: Sequence[object],
+    windows: Sequence[object],
+    notes: Sequence[object],
+    broken: int,
+    agreement: Sequence[object] = (),
+) -> Tally:
     """Count one chunk's results."""
     counts = [count for count in windows if isinstance(count, int) and count > 1]
     return Tally(
@@ -62,6 +78,7 @@ def tally_of(labels: Sequence[object], windows: Sequence[object], notes: Sequenc
         long_rows=len(counts),
         further_windows=sum(counts) - len(counts),
         broken=broken,
+        turned=sum(isinstance(share, float) and share < 1 for share in agreement),
     )
 
 

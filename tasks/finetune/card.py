@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nautile.tasks.calibrate import Kind
+from nautile.tasks.evaluate.tables import span
 from nautile.tasks.finetune.outcome import Outcome
 
 KINDS: dict[Kind, str] = {
@@ -45,7 +46,7 @@ def _figures(outcome: Outcome) -> str:
     if found is None:
         return "## Figures\n\nNothing was validated."
     rows = [
-        f"| {name} | {estimate.value:.3f} | {estimate.low:.3f} to {estimate.high:.3f} |"
+        f"| {name} | {estimate.value:.3f} | {span(estimate, '{:.3f}')} |"
         for name, estimate in (("accuracy", found.accuracy), ("macro-F1", found.macro_f1), ("ECE", found.ece))
     ]
     optimism = (
@@ -82,14 +83,19 @@ def _limits(outcome: Outcome) -> str:
         sure = f"Probabilities were calibrated on {outcome.calibration.source}, and hold for texts like those."
     outside = outcome.options.out_of_scope
     elsewhere = "gets one of them too" if outside is None else f"should get `{outside}`, as far as the rows taught it"
+    read = "It reads the whole of a text, a long one in windows, and averages over all tokens."
+    if outcome.options.method != "head":
+        read = (
+            f"It was trained on the first {outcome.options.max_length} tokens of a text; longer ones are read in "
+            "windows and averaged."
+        )
     return "\n".join(
         (
             "## Limits",
             "",
             f"- {sure}",
             f"- It knows the labels above and no others: a text about something else {elsewhere}.",
-            f"- It was trained on the first {outcome.options.max_length} tokens of a text; longer ones are read in "
-            "windows and averaged.",
+            f"- {read}",
             "- What the training rows get wrong or leave out, it does too: look at the rows it confuses.",
             "- Licence: what you may do with this model depends on the base model and on your data; say it here.",
         )

@@ -8,6 +8,7 @@ import typer
 from typer import Argument, Option
 
 from nautile.tasks.finetune.options import Options
+from nautile.tasks.question import labels_from
 
 _HELP = """Tune a model on labelled rows of your own.
 
@@ -18,7 +19,7 @@ confusion matrix and a model card. Use it with nautile classify --model FOLDER.
 Examples:
   nautile finetune tickets.csv -o tickets                columns text and label
   nautile finetune posts.jsonl -o posts --label topic --class-weights balanced
-  nautile finetune stars.csv -o stars --kind ordinal --labels bad --labels fair --labels good
+  nautile finetune stars.csv -o stars --kind ordinal --labels "bad, fair, good"
   nautile finetune tags.csv -o tags --kind multi --separator "|"
   nautile finetune tickets.csv -o quick --method head    seconds, no training of the model
   nautile finetune --config tickets/config.yaml -o again --seed 1
@@ -32,10 +33,14 @@ def finetune(**given: Any) -> None:
     """Run `nautile finetune`; see `Options` for what its flags mean."""
     from nautile.tasks.finetune.run import finetune as run
 
+    if given["labels"] is not None:
+        given["labels"] = [label for part in given["labels"] for label in labels_from(part)]
     try:
         run(**given)
-    except KeyboardInterrupt:
-        typer.echo("nautile: stopped; the same command goes on from the last checkpoint", err=True)
+    except KeyboardInterrupt as stop:
+        same = "the same command without --overwrite" if given["overwrite"] else "the same command"
+        told = "; ".join(["stopped", f"{same} goes on from the last checkpoint", *getattr(stop, "__notes__", ())])
+        typer.echo(f"nautile: {told}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 from nautile.engine.reader import Reader
-from nautile.model.checkpoints import load
 from nautile.model.heads import NautileForSequenceClassification
 from nautile.tasks.calibrate import Array
 from nautile.tasks.finetune.losses import Loss, balanced, make_loss
-from nautile.tasks.finetune.model import check_base
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
 from nautile.tasks.finetune.validate import scores
@@ -24,14 +22,8 @@ START = 0.01  # weak, so that training still has something to learn
 ITERATIONS = 200
 
 
-def train_head(split: Split, options: Options) -> tuple[Head, Array, list[dict[str, Any]]]:
-    """The head, its logits (N,C) of the validation rows, and how each regularisation did on them.
-
-    Raises:
-        NautileError: no such base.
-    """
-    check_base(options.base)
-    reader = Reader(load(options.base))
+def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Array, list[dict[str, Any]]]:
+    """The head, its logits (N,C) of the validation rows, and how each regularisation did on them."""
     train_ND, valid_ND = (reader(part.texts).vectors_ND.double() for part in (split.train, split.valid))
     fits, history = [], []
     for strength in STRENGTHS if split.valid.texts else (USUAL,):

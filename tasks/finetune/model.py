@@ -1,12 +1,9 @@
 """The model to train: a base with a fresh `score` layer for the labels, always the same for the same seed."""
 
-from pathlib import Path
-
 import torch
 
-from nautile.errors import NautileError
-from nautile.model.checkpoints import locate
 from nautile.model.heads import NautileForSequenceClassification
+from nautile.tasks.finetune.base import check_base
 from nautile.tasks.heads.loading import with_labels
 
 
@@ -26,11 +23,3 @@ def trainable(base: str, labels: tuple[str, ...], seed: int) -> NautileForSequen
     model = with_labels(base, labels)
     model.config.use_cache = False
     return model
-
-
-def check_base(base: str) -> None:
-    """Raise NautileError where `base` is no model, or what was tuned from one and has no weights of its own."""
-    place = Path(locate(base))
-    for file, what in (("adapter_config.json", "an adapter"), ("head.safetensors", "a head")):
-        if (place / file).is_file():
-            raise NautileError(f"{base}: holds {what}, which cannot be tuned further; give the model it was made from")

@@ -2,7 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -10,9 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from nautile.errors import NautileError
+from nautile.tasks.question import labels_from
 
 LEARNING_RATES = {"lora": 2e-3, "full": 5e-4}
 USUAL_EPOCHS, MOST_EPOCHS, USUAL_UPDATES = 8, 40, 600
+ADAPTERS = ("rank", "alpha", "dropout", "targets")
+TRAINING = (
+    "epochs", "learning_rate", "batch_size", "accumulate", "max_length", "warmup", "weight_decay", "patience",
+    "bf16", "gradient_checkpointing", "evaluate_every", "save_every",
+)  # fmt: skip
+UNUSED = {"lora": (), "full": ADAPTERS, "head": (*ADAPTERS, *TRAINING)}  # the options that a method has no use for
 TARGETS = ("in_proj", "gate_proj", "out_proj", "q_proj", "k_proj", "v_proj", "ff_in", "ff_out")
 
 
@@ -30,10 +38,15 @@ class Options(BaseModel):
     kind: Literal["single", "ordinal", "multi"] | None = Field(
         None, description="One label a text, one of an ordered scale, or any number (default: as the data looks)."
     )
-    labels: list[str] | None = Field(None, description="All labels in order, lowest first; a must for ordinal.")
+    labels: list[str] | None = Field(
+        None,
+        description="All labels in order, lowest first (a must for ordinal): comma-separated, or a .json or .txt file.",
+    )
     out_of_scope: str | None = Field(None, description="The label that means: none of the others.")
     validation: str | None = Field(None, description="File of rows to validate on (default: a share of the data).")
-    validation_share: float = Field(0.1, ge=0, lt=1, description="Share of the rows to validate on.")
+    validation_share: float | None = Field(
+        None, ge=0, lt=1, description="Share of the rows to validate on (default: 0.1, of few rows 20 or more)."
+    )
     method: Literal["lora", "full", "head"] = Field("lora", description="What trains: an adapter, all, the head only.")
     rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     alpha: float = Field(32.0, gt=0, description="LoRA updates are scaled by alpha / rank.")
@@ -69,12 +82,24 @@ class Options(BaseModel):
     @field_validator("labels", mode="before")
     @classmethod
     def _as_list(cls, value: Any) -> Any:
-        return list(value) if isinstance(value, tuple) else value
+        """One text is a list as the command line takes it; whole numbers are labels too, true and false are not."""
+        found = labels_from(value) if isinstance(value, str) else value
+        if isinstance(found, Set):
+            raise ValueError("a set has no order; give a list")
+        if not isinstance(found, Iterable):
+            return value
+        named = (str, Integral)
+        return [str(label) if isinstance(label, named) and not isinstance(label, bool) else label for label in found]
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
         if self.kind == "ordinal" and self.labels is None:
             raise ValueError("ordinal needs labels, lowest first")
+        fields = type(self).model_fields
+        if idle := [name for name in UNUSED[self.method] if getattr(self, name) != fields[name].default]:
+            raise ValueError(
+                f"method {self.method} does not use {', '.join(idle)}; leave that out or choose another method"
+            )
         return self
 
     def epochs_for(self, rows: int) -> int:
@@ -95,6 +120,8 @@ def make_options(given: Mapping[str, Any], config: str | Path | None = None) -> 
     Raises:
         NautileError: a file that cannot be read, an unknown option, a value that does not fit.
     """
+    if not isinstance(config, str | Path | None):
+        raise NautileError(f"config must be the path of a YAML file, not {config!r}")
     values = {} if config is None else _read(Path(config))
     given = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
     given = {name: value for name, value in given.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Any
 from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate, probabilities
 from nautile.tasks.evaluate.plots import confusion_png
 from nautile.tasks.evaluate.report import markdown
-from nautile.tasks.evaluate.results import Figures
+from nautile.tasks.evaluate.results import Estimate, Figures
 from nautile.tasks.evaluate.scores import Judged, figures
 from nautile.tasks.finetune.curves import curves_png
 from nautile.tasks.finetune.options import Options
@@ -59,14 +59,19 @@ def make_outcome(
         return Outcome(options, split, training, None, None, None, notes)
     shares_NC = probabilities(logits_NC, valid.kind, calibration)
     judged = Judged(valid.labels, valid.kind, shares_NC, valid.truth, calibration, options.out_of_scope)
-    return Outcome(options, split, training, calibration, judged, figures(judged, RESAMPLES), notes)
+    found = figures(judged, RESAMPLES)
+    if calibration is not None:
+        found = found.model_copy(update={"ece": Estimate(value=calibration.ece)})
+        notes = (*notes, "ECE is cross-fitted: each fifth of the validation rows at the temperature of the others")
+    return Outcome(options, split, training, calibration, judged, found, notes)
 
 
-def head_json(outcome: Outcome) -> dict[str, Any]:
-    """What head.json holds: see `tasks.heads.head`."""
+def head_json(outcome: Outcome, base_digest: str) -> dict[str, Any]:
+    """What head.json holds: see `tasks.heads.head`; the digest is of the base's weights, "" for a hub id."""
     options, valid = outcome.options, outcome.split.valid
     about = {
         "base": options.base,
+        "base_digest": base_digest,
         "method": options.method,
         "max_length": options.max_length,
         "rows": len(outcome.split.train.texts),

@@ -9,9 +9,12 @@ import numpy as np
 from rich.console import Console
 
 from nautile.errors import NautileError
+from nautile.model.places import fingerprint
 from nautile.tasks.calibrate import Array
+from nautile.tasks.evaluate.checks import check_folder
 from nautile.tasks.extras import require
 from nautile.tasks.finetune import folder as run_folder
+from nautile.tasks.finetune.base import check_base, lasting
 from nautile.tasks.finetune.options import Options, make_options, parameters
 from nautile.tasks.finetune.split import Split, given_split, split_rows
 from nautile.tasks.labelled import Labelled, read_labelled
@@ -42,7 +45,7 @@ def finetune(
         data: a DataFrame, the path of a CSV, TSV, JSONL or Parquet file, or a Hugging Face dataset.
         validation: rows to validate on, in the same ways; without it a share of `data` is kept back.
         config: a YAML file of options; those given here come first.
-        overwrite: replace a run that is there.
+        overwrite: replace a run that is there; it is kept as OUTPUT.previous until the new one is finished.
         quiet: no progress bar, no summary on standard error.
         options: `output="folder"`, and any other field of `Options`: text, label, base, kind, labels, method, …
 
@@ -50,16 +53,19 @@ def finetune(
     """
     require("finetune", *NEEDED)
     chosen = _chosen(data, validation, config, options)
-    if chosen.output is None:
-        raise NautileError("give a folder for the run: output=… (on the command line -o)")
-    folder = Path(chosen.output)
-    rows = chosen.data if data is None else data
-    split = _split(rows, chosen.validation if validation is None else validation, chosen)
-    run_folder.begin(folder, chosen, split, overwrite)
+    folder = _folder(chosen, overwrite, quiet)
+    split = _split(data, validation, chosen)
+    lasts = chosen.model_copy(update={"base": lasting(chosen.base)})
+    digest = fingerprint(lasts.base)
+    known = run_folder.identity(lasts, split, digest)
+    run_folder.check(folder, known, lasts.base, overwrite)
     from nautile.tasks.finetune.train import undisturbed
 
     with undisturbed():
-        outcome = _run(chosen, split, folder, not quiet and Console(stderr=True).is_terminal)
+        model = _loaded(lasts, split)
+        with run_folder.begun(folder, chosen, known, overwrite):
+            visible = not quiet and Console(stderr=True).is_terminal
+            outcome = _run(model, lasts, digest, split, folder, visible)
     if not quiet:
         from nautile.tasks.finetune.summary import show
 
@@ -75,7 +81,22 @@ def _chosen(data: Any, validation: Any, config: str | Path | None, options: dict
     return chosen.model_copy(update=dict.fromkeys(n for n in rows if rows[n] is not None and n not in paths))
 
 
+def _folder(options: Options, overwrite: bool, quiet: bool) -> Path:
+    """The folder of the run; raises NautileError for what can be refused before any row is read."""
+    for name, switch in (("overwrite", overwrite), ("quiet", quiet)):
+        if not isinstance(switch, bool):
+            raise NautileError(f"{name} must be True or False, not {switch!r}")
+    if options.output is None:
+        raise NautileError("give a folder for the run: output=… (on the command line -o)")
+    check_base(options.base)
+    folder = Path(options.output)
+    check_folder(folder)
+    return folder
+
+
 def _split(data: Any, validation: Any, options: Options) -> Split:
+    data = options.data if data is None else data
+    validation = options.validation if validation is None else validation
     if data is None:
         raise NautileError("give the labelled rows: a DataFrame, a file, or `data:` in the config")
 
@@ -90,42 +111,59 @@ def _split(data: Any, validation: Any, options: Options) -> Split:
     return given_split(rows, read(validation, rows.kind, rows.labels))
 
 
-def _run(options: Options, split: Split, folder: Path, visible: bool) -> Any:
+def _loaded(options: Options, split: Split) -> Any:
+    """The reader that a head is put on, or the model to train, which has the layers that `targets` name."""
+    if options.method == "head":
+        from nautile.engine.reader import Reader
+        from nautile.model.checkpoints import load
+
+        return Reader(load(options.base))
+    from nautile.tasks.finetune.lora import matched
+    from nautile.tasks.finetune.model import trainable
+
+    model = trainable(options.base, split.train.labels, options.seed)
+    if options.method == "lora":
+        matched(model.model, options.targets)
+    return model
+
+
+def _run(model: Any, options: Options, base_digest: str, split: Split, folder: Path, visible: bool) -> Any:
     from nautile.tasks.finetune.card import write_card
     from nautile.tasks.finetune.outcome import head_json, make_outcome, write_files
 
-    trained = _head(options, split, folder) if options.method == "head" else _model(options, split, folder, visible)
+    if options.method == "head":
+        trained = _head(model, options, split, folder)
+    else:
+        trained = _model(model, options, split, folder, visible)
     notes = (*split.train.notes, *split.notes, *trained.notes)
     outcome = make_outcome(options, split, trained.logits_NC, trained.training, notes)
     write_files(outcome, folder)
     write_card(outcome, folder)
-    run_folder.finish(folder, head_json(outcome))
+    run_folder.finish(folder, head_json(outcome, base_digest))
     return outcome
 
 
-def _head(options: Options, split: Split, folder: Path) -> _Trained:
+def _head(reader: Any, options: Options, split: Split, folder: Path) -> _Trained:
     from nautile.tasks.finetune.head_only import train_head
     from nautile.tasks.finetune.outcome import Training
 
     began = time.monotonic()
-    head, logits_NC, history = train_head(split, options)
+    head, logits_NC, history = train_head(reader, split, options)
     head.save(folder)
     (folder / run_folder.FINISHED).unlink()
     return _Trained(logits_NC, Training(history, seconds=time.monotonic() - began), ())
 
 
-def _model(options: Options, split: Split, folder: Path, visible: bool) -> _Trained:
+def _model(model: Any, options: Options, split: Split, folder: Path, visible: bool) -> _Trained:
     from nautile.model.checkpoints import save, vocabulary_of
     from nautile.tasks.finetune.head_only import start_score
     from nautile.tasks.finetune.lora import adapt, whole
-    from nautile.tasks.finetune.model import trainable
     from nautile.tasks.finetune.outcome import Training
     from nautile.tasks.finetune.samples import Samples
     from nautile.tasks.finetune.train import newest_checkpoint, train
     from nautile.tasks.finetune.validate import logits_of
 
     began = time.monotonic()
-    model: Any = trainable(options.base, split.train.labels, options.seed)
     if newest_checkpoint(folder / run_folder.CHECKPOINTS) is None:
         start_score(model, split, options)
     samples = Samples(split.train, vocabulary_of(model.config), options.max_length)

@@ -5,7 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from nautile.errors import NautileError
+from nautile.tasks.calibrate import FEWEST_ROWS
 from nautile.tasks.labelled import Labelled
+
+USUAL_SHARE = 0.1
+ENOUGH_TEXTS = 60
 
 
 class Split(NamedTuple):
@@ -16,8 +20,10 @@ class Split(NamedTuple):
     notes: list[str]
 
 
-def split_rows(data: Labelled, share: float, seed: int) -> Split:
+def split_rows(data: Labelled, share: float | None, seed: int) -> Split:
     """Keep back about `share` of the rows, in proportion to the labels; the same for the same rows and seed.
+
+    By default a tenth; of 60 to 200 texts 20, as many as a calibration takes, if their labels leave enough to train on.
 
     Rows with the same text stay together, and one text of each label always stays in training. For "multi" the rarest
     label of a row counts as its label.
@@ -29,11 +35,16 @@ def split_rows(data: Labelled, share: float, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     shuffled = [rng.permutation(distinct[strata[distinct] == label]) for label in np.unique(strata)]
     spare = np.concatenate([rows[1:] for rows in shuffled])
-    steps = rng.random() + np.arange(len(spare) + 1) * min(1.0, share * len(distinct) / max(1, len(spare)))
+    wanted = _usual_share(len(distinct), len(spare)) if share is None else share
+    steps = rng.random() + np.arange(len(spare) + 1) * min(1.0, wanted * len(distinct) / max(1, len(spare)))
     held = np.zeros(len(groups), dtype=bool)
     held[spare[np.floor(steps[1:]) > np.floor(steps[:-1])]] = True
     alone = sum(len(rows) == 1 for rows in shuffled)
-    return Split(take(data, ~held[groups]), take(data, held[groups]), _notes(data, held, alone, share))
+    notes = _notes(data, held, alone, wanted)
+    if share is None and wanted > USUAL_SHARE:
+        kept = f"{held.sum()} of {len(distinct)} texts are kept back"
+        notes.insert(0, f"{kept}, more than the usual tenth, to calibrate the probabilities")
+    return Split(take(data, ~held[groups]), take(data, held[groups]), notes)
 
 
 def given_split(train: Labelled, valid: Labelled) -> Split:
@@ -51,6 +62,13 @@ def take(data: Labelled, keep: np.ndarray) -> Labelled:
     return data._replace(
         texts=[text for text, wanted in zip(data.texts, keep, strict=True) if wanted], truth=data.truth[keep]
     )
+
+
+def _usual_share(texts: int, spare: int) -> float:
+    """The share to keep back where none is given; `spare` of the texts may be kept back."""
+    if texts < ENOUGH_TEXTS or spare < 2 * FEWEST_ROWS:
+        return USUAL_SHARE
+    return max(USUAL_SHARE, (FEWEST_ROWS + 0.5) / texts)  # half a row more, so that rounding leaves 20
 
 
 def _strata(data: Labelled) -> np.ndarray:

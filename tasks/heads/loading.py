@@ -1,16 +1,20 @@
 """Judging models by name: built-in tasks, heads on a base, peft adapters, checkpoints with labels of their own."""
 
-import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from nautile.engine.reader import Reader
 from nautile.errors import NautileError
-from nautile.model.checkpoints import load, locate
+from nautile.model.checkpoints import load
 from nautile.model.heads import NautileForSequenceClassification
+from nautile.model.places import Stamp, fingerprint, locate, stamp
+from nautile.model.released import read_config
 from nautile.tasks.heads.head import Head, load_head, read_about
 from nautile.tasks.question import BASE
 
@@ -19,67 +23,75 @@ KEPT = 4  # models kept in memory
 
 
 def load_task(task: str) -> tuple[Reader, Head]:
-    """A built-in task: its head, and the reader of the shared backbone.
+    """A built-in task: its head, and the reader of the shared backbone, or of its own where it has one.
 
     Raises:
         NautileError: an unknown task.
     """
     if not isinstance(task, str) or task not in TASKS:
         raise NautileError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
-    return base_reader(BASE), load_head(Path(locate(BASE)) / "heads" / task)
+    return load_judging(Path(locate(BASE)) / "heads" / task)
 
 
 def load_judging(model: str | Path) -> tuple[Reader, Head]:
     """The reader and head of a fine-tuned folder (adapter, head or checkpoint), or of a checkpoint with labels.
 
     Raises:
-        NautileError: no such model, a damaged one, or one without labels.
+        NautileError: no such model, a damaged one, one without labels, or one whose base has changed.
     """
     place = Path(locate(model))
     if (place / "head.safetensors").is_file():
         head = load_head(place)
-        return base_reader(str(head.about.get("base", BASE))), head
-    if (place / "adapter_config.json").is_file():
-        known = read_about(place)
-        scored = _adapted(place, known)
-    else:
-        known = read_about(place) if (place / "head.json").is_file() else {}
-        scored = load(model)
+        base = str(head.about.get("base", BASE))
+        _check_base(place, base, head.about)
+        return base_reader(base), head
+    known = read_about(place) if (place / "head.json").is_file() else {}
+    scored = _adapted(place, known) if (place / "adapter_config.json").is_file() else load(model)
     if not isinstance(scored, NautileForSequenceClassification):
-        raise NautileError(
-            f"{model}: a {type(scored).__name__} has no labels; give a sequence classification checkpoint"
-        )
+        kind = type(scored).__name__
+        raise NautileError(f"{model}: a {kind} has no labels; give a sequence classification checkpoint")
     return Reader(scored), _head_of(scored, known)
 
 
-@lru_cache(maxsize=KEPT)
 def base_reader(base: str) -> Reader:
-    """The reader of a base model; several heads share it."""
+    """The reader of a base model; several heads share it as long as its files stay as they are."""
+    return _base_reader(base, stamp(base))
+
+
+@lru_cache(maxsize=KEPT)
+def _base_reader(base: str, stamp: Stamp) -> Reader:
     return Reader(load(base))
 
 
-def _head_of(model: NautileForSequenceClassification, known: dict[str, object]) -> Head:
+def _check_base(place: Path, base: str, about: Mapping[str, Any]) -> None:
+    """Raise NautileError where the base is not the one that the head or adapter was made on."""
+    known = about.get("base_digest")
+    if known and (found := fingerprint(base)) and found != known:
+        raise NautileError(f"{place}: was made on other weights of {base} than those there now; fine-tune it again")
+
+
+def _head_of(model: NautileForSequenceClassification, known: dict[str, Any]) -> Head:
     labels = tuple(str(model.config.id2label[n]) for n in range(model.config.num_labels))
     weight, bias = model.score.weight.detach().float().cpu(), model.score.bias.detach().float().cpu()
     fields = {"labels": labels, "kind": "single", **known}
-    return Head(weight_CD=weight, bias_C=bias, **fields)  # type: ignore[arg-type]
+    return Head(weight_CD=weight, bias_C=bias, **fields)
 
 
-def _adapted(place: Path, known: dict[str, object]) -> PreTrainedModel:
+def _adapted(place: Path, known: dict[str, Any]) -> PreTrainedModel:
     """The base with the adapter merged into it."""
     try:
         from peft import PeftModel
     except ModuleNotFoundError:
         raise NautileError(f'{place}: an adapter needs peft: pip install "nautile[finetune]"') from None
-    config = json.loads((place / "adapter_config.json").read_text(encoding="utf-8"))
-    base = str(config.get("base_model_name_or_path") or BASE)
-    labels = known["labels"]
-    assert isinstance(labels, tuple)
-    model = with_labels(base, labels)
+    for name in ("head.json", "adapter_model.safetensors"):
+        if not (place / name).is_file():
+            raise NautileError(f"{place}: {name} is missing, so this is no finished run of nautile finetune")
+    base = str(read_config(place / "adapter_config.json").get("base_model_name_or_path") or BASE)
+    _check_base(place, base, known["about"])
     try:
-        merged = PeftModel.from_pretrained(model, str(place)).merge_and_unload()
-    except (ValueError, RuntimeError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        merged = PeftModel.from_pretrained(with_labels(base, known["labels"]), str(place)).merge_and_unload()
+    except (ValueError, RuntimeError, KeyError, OSError, TypeError, AttributeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise NautileError(f"{place}: the adapter does not fit {base} ({reason})") from None
     return merged.eval()
 

@@ -12,6 +12,7 @@ from nautile.tasks.heads.sentiment_data import LABELS, read_training
 from nautile.tasks.heads.topics import topic_passages
 
 OUT_OF_SCOPE = "out_of_scope"
+ADDED = "added"  # marks rows that are there to be learned from, not to calibrate on
 LONG, LONG_ROWS = 500, 5000  # characters; so many texts of more than that are enough
 OUTSIDE = 3000  # utterances and questions that ask for none of the intents
 
@@ -31,19 +32,30 @@ def emotion_rows(data: Path, corpus: Path) -> pd.DataFrame:
 
 
 def intent_rows(data: Path, corpus: Path, seed: int = 0) -> pd.DataFrame:
-    """CLINC150, its out-of-scope rows, and more of these from small talk, questions and comments."""
+    """CLINC150, its out-of-scope rows, and more of these from small talk, questions and comments.
+
+    Added rows have at least six words (a short line may well be a greeting), and questions ask for no definition.
+    """
     found = _unseen(data / "intent" / "clinc150")
-    texts, labels = (
-        [str(row["text"]) for row in found],
-        [str(row["label"]).replace("oos", OUT_OF_SCOPE) for row in found],
-    )
-    rng = random.Random(seed)
-    outside = [str(row["text"]) for row in rows(data / "topic" / "trec6" / "train.jsonl.xz")]
+    labels = [OUT_OF_SCOPE if row["label"] == "oos" else str(row["label"]) for row in found]
+    questions = rows(data / "topic" / "trec6" / "train.jsonl.xz")
+    outside = [str(row["text"]) for row in questions if row["label"] not in ("description", "abbreviation")]
     outside += [str(row["text"]) for row in rows(data / "sentiment" / "goemotions" / "train.jsonl.xz")]
     for row in rows(corpus / "self_dialogue.jsonl.xz"):
         outside += [line.partition(": ")[2] for line in str(row["text"]).splitlines()[:3]]
-    chosen = [text.lower() for text in rng.sample([text for text in outside if key(text)], OUTSIDE)]
-    return pd.DataFrame({"text": texts + chosen, "label": labels + [OUT_OF_SCOPE] * len(chosen)})
+    several = [text.lower() for text in outside if len(text.split()) >= 6]
+    chosen = random.Random(seed).sample(several, OUTSIDE)
+    texts = [*(str(row["text"]) for row in found), *chosen]
+    added = [False] * len(found) + [True] * len(chosen)
+    return pd.DataFrame({"text": texts, "label": labels + [OUT_OF_SCOPE] * len(chosen), ADDED: added})
+
+
+def part(frame: pd.DataFrame, share: float, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows to train on and rows to calibrate on: a random share of those that were not added."""
+    own = frame[~frame[ADDED]] if ADDED in frame else frame
+    kept_back = own.sample(frac=share, random_state=seed)
+    texts = set(map(key, kept_back["text"]))
+    return frame[~frame["text"].map(key).isin(texts)], kept_back
 
 
 def topic_rows(data: Path, corpus: Path) -> pd.DataFrame:

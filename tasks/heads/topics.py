@@ -79,24 +79,22 @@ def topic_passages(corpus: Path, teacher: Teacher, seed: int = 0) -> list[tuple[
     for row in rows(corpus / "wikipedia.jsonl.xz"):
         article = str(row["text"])
         if topic := topic_of(article):
-            found[topic] += _parts(article.partition("\n")[2][250:4000], 3, rng)
+            found[topic] += _part(article.partition("\n")[2][250:4000], rng)
     for source, topic in SOURCES.items():
         texts = [str(row["text"]) for row in rows(corpus / f"{source}.jsonl.xz")]
-        found[topic] += [
-            part for text in rng.sample(texts, min(1200, len(texts))) for part in _parts(text[:2000], 1, rng)
-        ]
+        found[topic] += [part for text in rng.sample(texts, min(1200, len(texts))) for part in _part(text[:2000], rng)]
     return _agreed({topic: rng.sample(texts, min(MOST, len(texts))) for topic, texts in found.items()}, teacher)
 
 
-def _parts(text: str, most: int, rng: random.Random) -> list[str]:
-    """Some runs of whole sentences of 120 to 400 characters."""
+def _part(text: str, rng: random.Random) -> list[str]:
+    """One run of whole sentences of 120 to 400 characters, if there is one: one an article, so that rows are apart."""
     runs = [""]
     for sentence in SENTENCE.split(text)[1:-1]:
         runs[-1] = f"{runs[-1]} {sentence.strip()}".strip()
         if len(runs[-1]) >= 120:
             runs.append("")
     fit = [run for run in runs if 120 <= len(run) <= 400]
-    return rng.sample(fit, min(most, len(fit)))
+    return rng.sample(fit, min(1, len(fit)))
 
 
 def _agreed(found: dict[str, list[str]], teacher: Teacher) -> list[tuple[str, str]]:

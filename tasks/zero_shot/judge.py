@@ -6,8 +6,8 @@ answered; what it takes is missing from the legal mass.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 from nautile.engine.prefix import Prefix, read_prefix
 from nautile.engine.reader import Reader
 from nautile.errors import NautileError
-from nautile.model.checkpoints import locate
+from nautile.model.places import locate
 from nautile.tasks.calibrate import Array, probabilities
+from nautile.tasks.decide import thresholds_of
 from nautile.tasks.heads.loading import base_reader
 from nautile.tasks.judge import Finished, Judge, Measured
 from nautile.tasks.question import BASE, Question
@@ -38,29 +39,23 @@ class ZeroShotJudge(Judge):
     def __init__(self, reader: Reader, matching: MatchingHead, asked: Question) -> None:
         assert asked.labels is not None
         names = [name for name, _ in asked.labels]
+        heard = [spoken(name).casefold() for name in names]
+        if twice := [said for said, times in Counter(heard).items() if times > 1]:
+            raise NautileError(f"labels that read the same cannot be told apart: {', '.join(map(repr, twice[:5]))}")
         self.listed = [f"{spoken(name)}: {said}" if said else spoken(name) for name, said in asked.labels]
-        self.may_refuse = asked.none_of_these and NONE not in names
-        if NONE not in names:
+        self.none = heard.index(NONE) if NONE in heard else len(names)
+        if NONE not in heard:
             self.listed.append(NONE)
-        shown = [*names, NONE] if self.may_refuse else names
+        shown = [*names, NONE] if asked.none_of_these and NONE not in heard else names
         super().__init__(shown, "multi" if asked.multi_label else "single", None, asked.policy)
         self.reader, self.matching = reader, matching.eval()
         self.orders = orders(len(asked.labels), asked.permutations)
         self.tokens = 0  # read so far, label lists and texts
-        self.judged, self.turned = 0, 0  # texts so far, and those that some order answers otherwise
 
     @property
     def more(self) -> tuple[str, ...]:
         """`legal_mass`, and `agreement` where there are several orders."""
         return ("legal_mass", "agreement") if len(self.orders) > 1 else ("legal_mass",)
-
-    @property
-    def remark(self) -> str:
-        """That nothing is calibrated, and how often another order of the labels changes the answer."""
-        if len(self.orders) == 1:
-            return super().remark
-        share = self.turned / max(1, self.judged)
-        return f"{super().remark}; {share:.1%} of texts are answered otherwise in some order of the labels"
 
     def judge(self, texts: Sequence[str], finished: Finished) -> Measured:
         """Read the texts after each order of the label list, and average."""
@@ -75,9 +70,7 @@ class ZeroShotJudge(Judge):
         average_NC = np.mean(found, axis=0)
         more = {"legal_mass": np.mean(legal, axis=0).tolist()}
         if len(found) > 1:
-            agreement = self._agreement(found, average_NC)
-            self.judged, self.turned = self.judged + len(texts), self.turned + int((agreement < 1).sum())
-            more["agreement"] = agreement.tolist()
+            more["agreement"] = self._agreement(found, average_NC).tolist()
         return Measured(average_NC, read.windows, more)
 
     @torch.inference_mode()
@@ -96,7 +89,7 @@ class ZeroShotJudge(Judge):
         back = torch.tensor([*np.argsort(order), *range(len(order), len(self.listed))])
         choice, fit = self.matching(vectors_ND, prefix.spans_ND.cpu()[back])
         mass_NC = probabilities(choice.double().numpy(), "single")
-        refused_N = mass_NC[:, self.listed.index(NONE)] if NONE in self.listed else np.zeros(len(mass_NC))
+        refused_N = mass_NC[:, self.none]
         if self.kind == "multi":
             return probabilities(fit.double().numpy(), "multi")[:, : len(self.labels)], 1 - refused_N
         kept_NC = mass_NC[:, : len(self.labels)]
@@ -104,7 +97,9 @@ class ZeroShotJudge(Judge):
 
     def _agreement(self, found: list[Array], average_NC: Array) -> Array:
         def answers(scores_NC: Array) -> NDArray[Any]:
-            return scores_NC >= 0.5 if self.kind == "multi" else scores_NC.argmax(axis=1)[:, None]
+            if self.kind == "multi":
+                return scores_NC >= np.asarray(thresholds_of(self.policy, self.calibration))
+            return scores_NC.argmax(axis=1)[:, None]
 
         same: Array = np.mean([(answers(one) == answers(average_NC)).all(axis=1) for one in found], axis=0)
         return same
@@ -131,9 +126,8 @@ def load_zero_shot(asked: Question) -> ZeroShotJudge:
     return ZeroShotJudge(base_reader(base), load_matching(base), asked)
 
 
-@lru_cache(maxsize=4)
 def load_matching(base: str) -> MatchingHead:
-    """The matching head beside a checkpoint."""
+    """The matching head beside a checkpoint; raises NautileError where there is none."""
     path = Path(locate(base)) / "heads" / "zero_shot" / "head.safetensors"
     if not path.is_file():
         raise NautileError(f"{base}: has no head for labels that it was not trained on; nautile-mini has one")

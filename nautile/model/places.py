@@ -1,0 +1,64 @@
+"""Where checkpoints are, and whether they are still the same: without torch."""
+
+import hashlib
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from nautile.errors import NautileError
+
+SHIPPED = ("nautile-mini",)
+Stamp = tuple[str, tuple[tuple[str, int, int], ...]]
+
+
+def locate(model: str | Path) -> str:
+    """Where a checkpoint is: the path of a folder or file, or the hub id "owner/name" it must be.
+
+    Raises:
+        NautileError: a name that is neither shipped nor a path nor of the form of a hub id.
+    """
+    if str(model) in SHIPPED:
+        return str(files("nautile") / "assets" / str(model))
+    if _exists(Path(model)):
+        return str(model)
+    if isinstance(model, str) and model.count("/") == 1 and not model.startswith((".", "/", "~")):
+        return model
+    raise NautileError(
+        f"unknown model {str(model)!r}: give {' or '.join(map(repr, SHIPPED))}, the path of a checkpoint, or a hub id"
+    )
+
+
+def stamp(model: str | Path) -> Stamp:
+    """Path, and name, size and time of change of each file: another stamp, another model. A hub id is its own."""
+    place = Path(locate(model))
+    if not _exists(place):
+        return str(model), ()
+    found = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    seen = [(path, path.stat()) for path in found]
+    return str(place.resolve()), tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in seen)
+
+
+def fingerprint(model: str | Path) -> str:
+    """A digest of a checkpoint's weights, wherever they lie; empty for a hub id, whose weights are elsewhere."""
+    place = Path(locate(model))
+    if not _exists(place):
+        return ""
+    weights = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    digest = hashlib.sha256()
+    for path in weights:
+        stat = path.stat()
+        digest.update(_digest(str(path), stat.st_size, stat.st_mtime_ns))
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, size: int, changed: int) -> bytes:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long to be a path
+        return False

@@ -1,0 +1,53 @@
+"""Options: labels as people type them, what a method has no use for, and a file that gives them back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nautile.errors import NautileError
+from nautile.tasks.finetune.options import TRAINING, UNUSED, Options, make_options, write_config
+
+
+@pytest.mark.parametrize("labels", ["a, b,c", ["a", "b", "c"], ("a", "b", "c"), np.array(["a", "b", "c"])])
+def test_labels_are_a_list_or_parted_by_commas(labels: Any) -> None:
+    assert make_options({"labels": labels}).labels == ["a", "b", "c"]
+
+
+def test_labels_may_be_numbers_or_hold_commas() -> None:
+    assert make_options({"labels": [1, np.int64(2), "3"]}).labels == ["1", "2", "3"]
+    assert make_options({"labels": ["a, b", "c"]}).labels == ["a, b", "c"]
+
+
+def test_labels_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"a": "the first", "b": ""}))
+    (tmp_path / "a.txt").write_text("a\nb\n")
+    for name in ("a.json", "a.txt"):
+        found = make_options({"labels": str(tmp_path / name)})
+        assert found.labels == ["a", "b"]
+        write_config(found, tmp_path / "config.yaml")
+        assert make_options({}, tmp_path / "config.yaml") == found
+    with pytest.raises(NautileError, match="cannot be read as a label list"):
+        make_options({"labels": str(tmp_path / "none.txt")})
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "head"])
+def test_every_method_survives_yaml(tmp_path: Path, method: str) -> None:
+    options = make_options({"method": method, "class_weights": "balanced"})
+    write_config(options, tmp_path / "config.yaml")
+    assert make_options({}, tmp_path / "config.yaml") == options
+
+
+def test_an_option_that_the_method_does_not_use_is_refused_wherever_it_stands(tmp_path: Path) -> None:
+    write_config(make_options({"epochs": 3, "rank": 8}), tmp_path / "config.yaml")
+    with pytest.raises(NautileError, match="method head does not use rank, epochs; leave that out") as caught:
+        make_options({"method": "head"}, tmp_path / "config.yaml")
+    assert "\n" not in str(caught.value)
+    assert make_options({"method": "head", "epochs": None, "rank": 16}).epochs is None
+
+
+def test_what_is_unused_is_an_option() -> None:
+    assert all(set(names) <= set(Options.model_fields) for names in UNUSED.values())
+    assert not set(TRAINING) & set(UNUSED["full"])
