@@ -44,7 +44,8 @@ def test_a_panel_reads_once_and_says_what_each_head_alone_would(monkeypatch: pyt
         assert together[name] == alone["label"]
         for label in one.labels:
             assert together[f"{name}_{label}"] == alone[label]
-    assert together["note"] == ["", "missing", "", "", "empty text"]
+    without = ["" if theme else "themes: no label fits" for theme in together["themes"]]
+    assert together["note"] == [without[0], "missing", *without[2:4], "empty text"]
     assert list(together) == list(panel.columns)
 
 
@@ -131,7 +132,8 @@ def test_a_file_can_get_several_judgments_at_once(tmp_path: Path) -> None:
     assert main([*arguments, "--task", "sentiment, topic"]) == 0
     found = pd.read_csv(tmp_path / "out.csv")
     assert list(found.columns)[1:5] == ["sentiment", "sentiment_confidence", "topic", "topic_confidence"]
-    assert found["sentiment"].notna().tolist() == [True, True]
+    assert found["sentiment"].notna().tolist() == [True, False, True]
+    assert found["note"].tolist()[1] == "empty text"
 
 
 def test_several_tasks_go_without_a_policy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,10 +29,10 @@ def locate(model: str | Path) -> str:
 
 
 def stamp(model: str | Path) -> Stamp:
-    """Path, and name, size and time of change of each file: another stamp, another model. A hub id is its own."""
-    place = Path(locate(model))
-    if not _exists(place):
+    """Path, and name, size and time of change of each file: another stamp, another model. Other names are their own."""
+    if str(model) not in SHIPPED and not _exists(Path(model)):
         return str(model), ()
+    place = Path(locate(model))
     found = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
     seen = [(path, path.stat()) for path in found]
     return str(place.resolve()), tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in seen)

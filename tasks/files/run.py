@@ -28,7 +28,7 @@ def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
     """All that decides what a judge answers, to the last bit: a resumed job must have the same."""
     own = [task.strip() for task in (asked.task or "").split(",")]
     models = [asked.model, BASE, *(task for task in own if Path(task).is_dir())]
-    stamps = [stamp(model) for model in models if model]
+    stamps = [found for model in models if model and (found := stamp(model))[1]]
     asked_for = json.loads(json.dumps(dataclasses.asdict(asked)))
     policy = asked_for.pop("policy")
     return {
