@@ -49,7 +49,7 @@ def load_judge(asked: Question | None = None, threads: int | None = None) -> Tab
         torch.set_num_threads(threads)
     asked = asked or question()
     if asked.task is not None and "," in asked.task:
-        if asked != question(asked.task):
+        if asked != question(asked.task, policy=Policy(detail=asked.policy.detail)):
             raise NautileError("several tasks go without model, threshold, answer_share and set_coverage")
         return load_panel([task.strip() for task in asked.task.split(",")])
     return judge_for(asked)

@@ -1,4 +1,4 @@
-"""Texts to vectors: each distinct text read once, long ones in windows, alone or after a prefix."""
+"""Texts to vectors: in batches of alike lengths, long ones in windows, alone or after a prefix."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

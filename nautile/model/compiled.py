@@ -1,4 +1,4 @@
-"""The elementwise parts of SCA, compiled (torch.compile): half as long again a step in training on a CPU.
+"""The elementwise parts of SCA, compiled (torch.compile): a training step on a CPU takes about a third less time.
 
 For processes that train a while: the first steps compile for about a minute, and a C++ compiler must be there.
 """

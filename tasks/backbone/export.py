@@ -1,4 +1,4 @@
-"""From a run of the backbone to a checkpoint folder with the heads that were trained along with it."""
+"""From a run of the backbone to a checkpoint folder, with the matching head of zero-shot beside it."""
 
 from pathlib import Path
 

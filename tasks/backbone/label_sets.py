@@ -1,12 +1,12 @@
 """Sets of labels to learn matching from: public sets in many wordings. Banking77, CLINC150 and AG News stay out."""
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nautile.tasks.backbone.texts import held_out, key, passages, rows
+from nautile.tasks.zero_shot.labels import spoken
 
 STARS = {
     "very negative": ("very negative", "terrible", "one star", "the writer hated it"),
@@ -52,12 +52,8 @@ def labelled(path: Path, wordings: Wordings, frames: tuple[str, ...], seen: set[
     pairs = [(str(r["text"]), r.get("labels") or [r["label"]]) for r in rows(path)]
     pairs = [(text, list(map(str, labels))) for text, labels in pairs if key(text) and key(text) not in seen]
     names = sorted({label for _, labels in pairs for label in labels})
-    known = {name: wordings.get(name.lower(), (_spoken(name),)) for name in names}
+    known = {name: wordings.get(name.lower(), (spoken(name),)) for name in names}
     return LabelSet([text for text, _ in pairs], [labels for _, labels in pairs], known, frames)
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def read_label_sets(data: Path, corpus: Path) -> list[LabelSet]:
@@ -91,10 +87,3 @@ def titles(path: Path, most: int = 30_000, seed: int = 0) -> LabelSet:
             texts.append(rng.choice(sentences))
             labels.append([title])
     return LabelSet(texts, labels, {title: (title,) for [title] in labels}, ("{}", "{}", "about {}"))
-
-
-def save_json(path: Path, value: object) -> None:
-    """Write atomically."""
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(json.dumps(value))
-    part.replace(path)

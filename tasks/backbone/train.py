@@ -19,7 +19,7 @@ from nautile.errors import NautileError
 from nautile.model.compiled import compile_sca
 from nautile.model.config import NautileConfig
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.backbone.label_sets import read_label_sets, save_json
+from nautile.tasks.backbone.label_sets import read_label_sets
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Sentiment, SoftLabels, Student
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import gather
@@ -135,16 +135,23 @@ def _groups(student: Student) -> list[dict[str, Any]]:
 def _texts(corpus: Path, data: Path, folder: Path) -> list[str]:
     path = folder / "texts.json"
     if not path.exists():
-        save_json(path, gather(corpus, data))
+        _save_json(path, gather(corpus, data))
     texts: list[str] = json.loads(path.read_text())
     return texts
+
+
+def _save_json(path: Path, value: object) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".tmp")
+    part.write_text(json.dumps(value))
+    part.replace(path)
 
 
 def _begin(folder: Path, options: dict[str, Any]) -> None:
     """Note what the run is made of, or raise NautileError where it was begun with something else."""
     path = folder / "options.json"
     if not path.exists():
-        save_json(path, options)
+        _save_json(path, options)
     elif (known := json.loads(path.read_text())) != options:
         raise NautileError(f"{folder}: was begun with {known}; take another folder for {options}")
 
@@ -159,7 +166,7 @@ def main(
     seed: int = 0,
     compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's elementwise parts")] = False,
 ) -> None:
-    """Train; the same command resumes."""
+    """Train; the same command resumes, with other --minutes as well."""
     keep_pages()
     if compiled:
         compile_sca()

@@ -80,10 +80,10 @@ def previous(folder: Path) -> Path:
     return place.with_name(f"{place.name}.previous")
 
 
-def finish(folder: Path, head: dict[str, Any]) -> None:
+def finish(folder: Path, head: str) -> None:
     """Write head.json, the last file of a run, and drop the checkpoints and the run that it replaces."""
     mark = _mark(folder) or {}
-    _write(folder / FINISHED, json.dumps(head, indent=1, ensure_ascii=False) + "\n")
+    _write(folder / FINISHED, head)
     if mark.get("replaces"):
         shutil.rmtree(previous(folder), ignore_errors=True)
     (folder / CHECKPOINTS / MARK).unlink()

@@ -13,6 +13,7 @@ from nautile.tasks.evaluate.scores import Judged, figures
 from nautile.tasks.finetune.curves import curves_png
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
+from nautile.tasks.heads.head import head_text
 
 RESAMPLES = 500
 
@@ -66,8 +67,8 @@ def make_outcome(
     return Outcome(options, split, training, calibration, judged, found, notes)
 
 
-def head_json(outcome: Outcome, base_digest: str) -> dict[str, Any]:
-    """What head.json holds: see `tasks.heads.head`; the digest is of the base's weights, "" for a hub id."""
+def head_json(outcome: Outcome, base_digest: str) -> str:
+    """The text of head.json; the digest is of the base's weights, "" for a hub id."""
     options, valid = outcome.options, outcome.split.valid
     about = {
         "base": options.base,
@@ -78,13 +79,7 @@ def head_json(outcome: Outcome, base_digest: str) -> dict[str, Any]:
         "validation_rows": len(valid.texts),
         "seed": options.seed,
     }
-    return {
-        "labels": list(valid.labels),
-        "kind": valid.kind,
-        "out_of_scope": options.out_of_scope,
-        "calibration": None if outcome.calibration is None else outcome.calibration.model_dump(),
-        "about": about,
-    }
+    return head_text(valid.labels, valid.kind, outcome.calibration, options.out_of_scope, about)
 
 
 def write_files(outcome: Outcome, folder: Path) -> None:

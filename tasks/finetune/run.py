@@ -149,8 +149,7 @@ def _head(reader: Any, options: Options, split: Split, folder: Path) -> _Trained
 
     began = time.monotonic()
     head, logits_NC, history = train_head(reader, split, options)
-    head.save(folder)
-    (folder / run_folder.FINISHED).unlink()
+    head.save_weights(folder)
     return _Trained(logits_NC, Training(history, seconds=time.monotonic() - began), ())
 
 

@@ -3,8 +3,8 @@
 python -m nautile.tasks.heads.build RUN DATA CORPUS FOLDER      # RUN of nautile.tasks.backbone.train; FOLDER ships
 """
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from nautile.tasks.backbone.export import export
 from nautile.tasks.finetune.run import finetune
+from nautile.tasks.heads.head import load_head
 from nautile.tasks.heads.rows import OUT_OF_SCOPE, ROWS, part
 from nautile.tasks.question import BASE
 
@@ -33,9 +34,8 @@ def fit(task: str, base: Path, data: Path, corpus: Path, work: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         shutil.copy(run / name, place / name)
-    known = json.loads((place / "head.json").read_text(encoding="utf-8"))
-    known["about"]["base"] = BASE
-    (place / "head.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    head = load_head(place)
+    replace(head, about={**head.about, "base": BASE}).save(place)
 
 
 def main(

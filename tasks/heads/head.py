@@ -4,6 +4,7 @@ A head's folder holds ``head.json`` and ``head.safetensors``; nothing in it is e
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -49,18 +50,37 @@ class Head:
 
     def save(self, folder: Path) -> None:
         """Write the folder."""
+        self.save_weights(folder)
+        (folder / "head.json").write_text(self.text, encoding="utf-8")
+
+    def save_weights(self, folder: Path) -> None:
+        """Write ``head.safetensors`` alone."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {"weight": self.weight_CD.contiguous(), "bias": self.bias_C.contiguous()}, folder / "head.safetensors"
-        )
-        known = {
-            "labels": list(self.labels),
-            "kind": self.kind,
-            "out_of_scope": self.out_of_scope,
-            "calibration": None if self.calibration is None else self.calibration.model_dump(),
-            "about": self.about,
-        }
-        (folder / "head.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        tensors = {"weight": self.weight_CD.contiguous(), "bias": self.bias_C.contiguous()}
+        save_file(tensors, folder / "head.safetensors")
+
+    @property
+    def text(self) -> str:
+        """What ``head.json`` holds."""
+        return head_text(self.labels, self.kind, self.calibration, self.out_of_scope, self.about)
+
+
+def head_text(
+    labels: Sequence[str],
+    kind: Kind,
+    calibration: Calibration | None,
+    out_of_scope: str | None,
+    about: Mapping[str, Any],
+) -> str:
+    """The text of ``head.json``; `read_about` reads it."""
+    known = {
+        "labels": list(labels),
+        "kind": kind,
+        "out_of_scope": out_of_scope,
+        "calibration": None if calibration is None else calibration.model_dump(),
+        "about": dict(about),
+    }
+    return json.dumps(known, indent=1, ensure_ascii=False) + "\n"
 
 
 def load_head(folder: Path) -> Head:

@@ -39,7 +39,12 @@ def load_judging(model: str | Path) -> tuple[Reader, Head]:
     Raises:
         NautileError: no such model, a damaged one, one without labels, or one whose base has changed.
     """
-    place = Path(locate(model))
+    return _load_judging(str(locate(model)), stamp(model))
+
+
+@lru_cache(maxsize=KEPT)
+def _load_judging(model: str, stamp: Stamp) -> tuple[Reader, Head]:
+    place = Path(model)
     if (place / "head.safetensors").is_file():
         head = load_head(place)
         base = str(head.about.get("base", BASE))

@@ -1,9 +1,10 @@
-"""Calibrate a checkpoint that has labels on labelled rows that it has not learned from.
+"""Calibrate the sentiment checkpoint on dev rows, which it has not learned from: while it has a backbone of its own.
 
-python -m nautile.tasks.heads.recalibrate FOLDER ROWS --source "what the rows are"
+python -m nautile.tasks.heads.recalibrate DATA nautile/assets/nautile-mini/heads/sentiment
 """
 
-import json
+import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,36 +12,32 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from nautile.errors import NautileError
 from nautile.tasks.calibrate import calibrate
 from nautile.tasks.heads.loading import load_judging
-from nautile.tasks.labelled import read_labelled
+from nautile.tasks.heads.sentiment_data import Example, read_split
+
+SETS = ("sst2", "sst5", "imdb", "amazon5", "goemotions")
+ROWS = 800  # of each set
+
+
+def dev_rows(data: Path) -> list[Example]:
+    """Random rows of the sets' dev splits, always the same."""
+    rng = random.Random(0)
+    splits = [list(read_split(data / "sentiment", name, "dev")) for name in SETS]
+    return [example for rows in splits for example in rng.sample(rows, min(ROWS, len(rows)))]
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="checkpoint, adapter or head; its head.json is written")],
-    rows: Annotated[Path, typer.Argument(help="labelled rows, with labels of the model's")],
-    source: Annotated[str, typer.Option(help="which rows these are, in words")],
+    data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
+    folder: Annotated[Path, typer.Argument(help="the checkpoint; its head.json is written")],
 ) -> None:
-    """Write temperature, thresholds and quantiles of the rows into the folder's head.json."""
+    """Write temperature and quantiles into the folder's head.json."""
+    examples = dev_rows(data)
     reader, head = load_judging(folder)
-    read = read_labelled(rows, kind="multi" if head.kind == "multi" else "single")
-    if unknown := sorted(set(read.labels) - set(head.labels)):
-        raise NautileError(f"{rows}: labels that the model does not have: {', '.join(unknown[:5])}")
-    place = np.array([head.labels.index(label) for label in read.labels])
-    truth = place[read.truth]
-    if head.kind == "multi":
-        truth = np.zeros((len(read.texts), len(head.labels)), dtype=bool)
-        truth[:, place] = read.truth
-    fitted = calibrate(head.logits(reader(read.texts).vectors_ND), truth, head.kind, source)
-    known = {
-        "labels": list(head.labels),
-        "kind": head.kind,
-        "out_of_scope": head.out_of_scope,
-        "calibration": fitted.model_dump(),
-        "about": head.about,
-    }
-    (folder / "head.json").write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    logits_NC = head.logits(reader([example.text for example in examples]).vectors_ND)
+    source = f"{len(examples):,} rows of the dev splits of {', '.join(SETS[:-1])} and {SETS[-1]}"
+    fitted = calibrate(logits_NC, np.array([example.label for example in examples]), head.kind, source)
+    (folder / "head.json").write_text(replace(head, calibration=fitted).text, encoding="utf-8")
     Console().print(f"temperature {fitted.temperature:.2f}, ECE {fitted.ece_before:.3f} → {fitted.ece:.3f}")
 
 

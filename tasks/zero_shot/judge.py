@@ -26,7 +26,7 @@ from nautile.tasks.heads.loading import base_reader
 from nautile.tasks.judge import Finished, Judge, Measured
 from nautile.tasks.question import BASE, Question
 from nautile.tasks.zero_shot.head import MatchingHead
-from nautile.tasks.zero_shot.labels import NONE, lay_out_labels
+from nautile.tasks.zero_shot.labels import NONE, lay_out_labels, spoken
 
 
 class ZeroShotJudge(Judge):
@@ -103,11 +103,6 @@ class ZeroShotJudge(Judge):
 
         same: Array = np.mean([(answers(one) == answers(average_NC)).all(axis=1) for one in found], axis=0)
         return same
-
-
-def spoken(name: str) -> str:
-    """A label's name as the model reads it: card_arrival is card arrival."""
-    return name.replace("_", " ")
 
 
 def orders(count: int, permutations: int, seed: int = 0) -> list[list[int]]:

@@ -10,6 +10,11 @@ from nautile.model.vocabulary import Vocabulary
 NONE = "none of these"
 
 
+def spoken(name: str) -> str:
+    """A label's name as the model reads it: card_arrival is card arrival."""
+    return name.replace("_", " ")
+
+
 def lay_out_labels(vocabulary: Vocabulary, labels: Sequence[str]) -> tuple[list[int], list[tuple[int, int]]]:
     """The ids of the prefix and the span of each label's line in it, without the line's end."""
     ids, spans = [vocabulary.control["<|im_start|>"]], []
