@@ -14,11 +14,13 @@ from torch import Tensor
 
 from nautile.errors import NautileError
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.backbone import train
+from nautile.tasks.backbone import run, train
 from nautile.tasks.backbone.label_sets import LabelSet
-from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Sentiment, SoftLabels, Student, alike
-from nautile.tasks.backbone.texts import gather, key, passages
-from nautile.tasks.backbone.train import Part, Run
+from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
+from nautile.tasks.backbone.run import Part, Run
+from nautile.tasks.backbone.texts import gather, key, passages, phrase
+from nautile.tasks.backbone.train import optimizers
+from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads.rows import ADDED, part
 from nautile.tasks.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
 from nautile.tasks.heads.topics import topic_of
@@ -54,21 +56,34 @@ def test_a_student_begins_as_the_mean_of_its_token_vectors() -> None:
         tiny.close(vector, F.normalize(normed.mean(0) @ projection.T, dim=-1))
 
 
-def objectives() -> dict[str, object]:
+@pytest.fixture
+def taught(tmp_path: Path) -> Taught:
+    vectors = Vectors(tmp_path / "vectors.f16")
+    vectors.extend(TEXTS, teacher)
+    return Taught(TEXTS, vectors, VOCABULARY)
+
+
+@pytest.fixture
+def objectives(taught: Taught, tmp_path: Path) -> dict[str, object]:
     labels = [text.split()[:1] for text in TEXTS]
     named = LabelSet(TEXTS, labels, {word: (word, f"{word} indeed") for word in WORDS}, ("{}", "about {}"))
     examples = [Example(text, POSITIVE if "warm" in text else NEGATIVE, has_neutral=False) for text in TEXTS]
+    judged = Vectors(tmp_path / "opinions.f16", 3)
+    judged.extend(
+        TEXTS, lambda texts: torch.tensor([[0.1, 0.1, 0.8] if "warm" in t else [0.7, 0.2, 0.1] for t in texts])
+    )
     return {
-        "embedding": Embedding(TEXTS, teacher, 12),  # type: ignore[arg-type]
-        "soft": SoftLabels(TEXTS, teacher, 8),  # type: ignore[arg-type]
+        "embedding": Embedding(taught, 60),
+        "soft": SoftLabels(taught, 40),
         "named": NamedLabels([named], 8),
         "sentiment": Sentiment(examples, 12),
+        "opinions": Opinions(Taught(TEXTS, judged, VOCABULARY), 60),
     }
 
 
-@pytest.mark.parametrize("name", ["embedding", "soft", "named", "sentiment"])
-def test_each_objective_falls_when_its_batch_is_repeated(name: str) -> None:
-    objective, learner = objectives()[name], student()
+@pytest.mark.parametrize("name", ["embedding", "soft", "named", "sentiment", "opinions"])
+def test_each_objective_falls_when_its_batch_is_repeated(name: str, objectives: dict[str, object]) -> None:
+    objective, learner = objectives[name], student()
     optimizer = torch.optim.Adam(learner.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):
@@ -80,9 +95,9 @@ def test_each_objective_falls_when_its_batch_is_repeated(name: str) -> None:
     assert losses[-1] < 0.8 * losses[0], losses
 
 
-def test_where_annotators_had_no_neutral_choice_neutral_is_not_pushed_down() -> None:
+def test_where_annotators_had_no_neutral_choice_neutral_is_not_pushed_down(objectives: dict[str, object]) -> None:
     learner = student()
-    objectives()["sentiment"](learner, random.Random(0)).backward()  # type: ignore[operator]
+    objectives["sentiment"](learner, random.Random(0)).backward()  # type: ignore[operator]
     grad = learner.sentiment.weight.grad
     assert grad is not None
     assert grad[NEUTRAL].abs().max() == 0 < grad[POSITIVE].abs().max()
@@ -93,21 +108,72 @@ def test_texts_of_a_batch_are_of_about_one_length() -> None:
     assert sum(max(span) - min(span) for span in spans) / 20 < 0.6 * (max(map(len, TEXTS)) - min(map(len, TEXTS)))
 
 
-def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taught_texts_come_with_their_own_vectors_in_about_one_length(taught: Taught) -> None:
+    for seed in range(20):
+        texts, vectors = taught.draw(60, random.Random(seed))
+        tiny.close(vectors, teacher(texts).half().float())
+        assert len(set(texts)) == len(texts) > 1
+        lengths = [len(row) for row in VOCABULARY.encode_batch(texts)]
+        assert max(lengths) - min(lengths) < 0.7 * max(taught.lengths)
+
+
+def test_all_taught_texts_are_equally_likely(taught: Taught) -> None:
+    counts = dict.fromkeys(set(TEXTS), 0)
+    for seed in range(600):
+        for text in taught.draw(60, random.Random(seed))[0]:
+            counts[text] += 1
+    short = [count for text, count in counts.items() if len(text.split()) <= 3]
+    long = [count for text, count in counts.items() if len(text.split()) > 4]
+    assert 0.7 < (sum(short) / len(short)) / (sum(long) / len(long)) < 1.4
+
+
+def test_vectors_grow_and_texts_too_long_have_none(tmp_path: Path) -> None:
+    vectors = Vectors(tmp_path / "vectors.f16")
+    assert len(vectors) == 0
+    long = "red " * 60
+    vectors.extend([*TEXTS[:3], long], teacher)
+    with vectors.path.open("ab") as file:
+        file.write(b"half a row")
+    vectors.fill([*TEXTS[:3], long, *TEXTS[3:7]], teacher)
+    assert len(vectors) == 8
+    tiny.close(vectors[[0, 4, 7]], teacher([TEXTS[0], TEXTS[3], TEXTS[6]]).half().float())
+    assert not vectors[[3]].any()
+    assert all(
+        TEXTS.index(text) < 7
+        for text in Taught([*TEXTS[:3], long, *TEXTS[3:7]], vectors, VOCABULARY).draw(50, random.Random(0))[0]
+    )
+
+
+def a_run(folder: Path, seconds: int) -> Run:
+    folder.mkdir(exist_ok=True)
+    learner = student()
+    return Run(learner, optimizers(learner, 1e-3), folder, seconds / 60, 0)
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step takes a second; saved at every third, averaged at every second."""
     clock = iter(range(10_000))
-    monkeypatch.setattr(train.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(train, "SAVE_EVERY", 3)
-    parts = {"embedding": Part(objectives()["embedding"]), "late": Part(objectives()["soft"], start=0.5)}
+    monkeypatch.setattr(run.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(run, "SAVE_EVERY", 3)
+    monkeypatch.setattr(run, "AVERAGE_EVERY", 2)
 
-    def run(folder: Path, seconds: int) -> Run:
-        folder.mkdir(exist_ok=True)
-        return Run(student(), folder, seconds / 60, 1e-3, 0)
 
-    whole = run(tmp_path / "whole", 9)
+def same(one: Run, other: Run) -> None:
+    for name, parameter in one.module.named_parameters():
+        assert torch.equal(parameter, other.module.get_parameter(name)), name
+        assert torch.equal(one.average[name], other.average[name]), name
+
+
+def test_a_run_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ticking: None, objectives: dict[str, object]
+) -> None:
+    parts = {"embedding": Part(objectives["embedding"]), "late": Part(objectives["soft"], start=0.5)}
+    whole = a_run(tmp_path / "whole", 9)
     whole.train(parts)
     assert whole.step == 9
 
-    stopped = run(tmp_path / "stopped", 9)
+    stopped = a_run(tmp_path / "stopped", 9)
     update = stopped._update
 
     def until_a_kill() -> None:
@@ -118,12 +184,45 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(stopped, "_update", until_a_kill)
     with pytest.raises(KeyboardInterrupt):
         stopped.train(parts)
-    resumed = run(tmp_path / "stopped", 9)
+    resumed = a_run(tmp_path / "stopped", 9)
     assert (resumed.step, resumed.spent) == (3, 3.0)
     resumed.train(parts)
-    for name, parameter in whole.student.named_parameters():
-        assert torch.equal(parameter, resumed.student.get_parameter(name)), name
-        assert torch.equal(whole.average[name], resumed.average[name]), name
+    same(whole, resumed)
+
+
+def test_a_longer_deadline_goes_on_from_before_the_rate_fell(
+    tmp_path: Path, ticking: None, objectives: dict[str, object]
+) -> None:
+    parts = {"embedding": Part(objectives["embedding"])}
+    whole = a_run(tmp_path / "whole", 30)
+    whole.train(parts)
+    a_run(tmp_path / "longer", 10).train(parts)
+    longer = a_run(tmp_path / "longer", 30)
+    assert longer.step == 7
+    longer.train(parts)
+    same(whole, longer)
+
+
+def test_token_vectors_that_a_batch_does_not_hold_stay(objectives: dict[str, object]) -> None:
+    learner = student()
+    before = learner.backbone.embed_tokens.weight.detach().clone()
+    steps = optimizers(learner, 1e-3)
+    objectives["embedding"](learner, random.Random(0)).backward()  # type: ignore[operator]
+    for optimizer in steps:
+        optimizer.step()
+    changed = (learner.backbone.embed_tokens.weight != before).any(1).nonzero()[:, 0].tolist()
+    held = {token for row in VOCABULARY.encode_batch(TEXTS) for token in row}
+    assert changed
+    assert set(changed) <= held
+    named = sum(len(group["params"]) for optimizer in steps for group in optimizer.param_groups)
+    assert named == len(list(learner.parameters()))
+
+
+def test_a_phrase_is_a_few_successive_words() -> None:
+    for seed in range(50):
+        found = phrase("One, two three: four five six.", random.Random(seed))
+        assert key(found) in key("One, two three: four five six.")
+        assert 1 <= len(found.split()) <= 5
 
 
 def test_a_folder_begun_with_something_else_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def load_student(run: Path) -> Student:
     vocabulary = Vocabulary("nautile", 32_000)
     student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
     state = torch.load(path, weights_only=True, mmap=True)
-    student.load_state_dict({**state["student"], **state["average"]})
+    student.load_state_dict({**state["module"], **state["average"]})
     return student.eval()
 
 

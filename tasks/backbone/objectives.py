@@ -15,8 +15,7 @@ from nautile.model.heads import pool
 from nautile.model.model import NautileModel
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.label_sets import LabelSet
-from nautile.tasks.backbone.teacher import Teacher
-from nautile.tasks.backbone.texts import SHORT
+from nautile.tasks.backbone.vectors import Taught
 from nautile.tasks.heads.sentiment_data import LABELS, NEUTRAL, Example
 from nautile.tasks.zero_shot.head import MatchingHead
 from nautile.tasks.zero_shot.labels import NONE, lay_out_labels
@@ -71,14 +70,13 @@ def distillation(target: Tensor, scores: Tensor) -> Tensor:
 class Embedding:
     """Match the teacher's vectors, one by one and in their similarities within the batch."""
 
-    texts: Sequence[str]
-    teacher: Teacher
-    count: int = 64
+    taught: Taught
+    tokens: int = 800
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """1 - cosine, and the divergence of the similarities."""
-        texts = [self.texts[index] for index in alike(self.texts, self.count, rng)]
-        target = self.teacher(texts).to(student.backbone.device)
+        texts, vectors = self.taught.draw(self.tokens, rng)
+        target = vectors.to(student.backbone.device)
         found = student.matching.embed(student.read(texts)[0])
         cosine = (found * target).sum(-1).mean()
         return 1 - cosine + 0.5 * distillation(target @ target.T / TEMPERATURE, found @ target.T / TEMPERATURE)
@@ -88,18 +86,14 @@ class Embedding:
 class SoftLabels:
     """Short texts stand as a label list; the teacher's cosines say how well each fits."""
 
-    texts: Sequence[str]
-    teacher: Teacher
-    count: int = 32
-
-    def __post_init__(self) -> None:
-        self.short = [text for text in self.texts if len(text) <= SHORT]
+    taught: Taught
+    tokens: int = 400
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """The divergence of the student's choice from the teacher's."""
-        labels = rng.sample(self.short, rng.choice((4, 8, 16, 32, 64)))
-        texts = [self.texts[index] for index in alike(self.texts, self.count, rng)]
-        target = (self.teacher(texts) @ self.teacher(labels).T).to(student.backbone.device)
+        labels, label_vectors = self.taught.draw_short(rng.choice((4, 8, 16, 32, 64)), rng)
+        texts, vectors = self.taught.draw(self.tokens, rng)
+        target = (vectors @ label_vectors.T).to(student.backbone.device)
         choice, _ = student.matching(*student.read(texts, labels))
         return distillation(target / TEMPERATURE, choice)
 
@@ -151,3 +145,17 @@ class Sentiment:
         barred = torch.tensor([[not e.has_neutral and n == NEUTRAL for n in range(len(LABELS))] for e in chosen])
         truth = torch.tensor([example.label for example in chosen], device=device)
         return F.cross_entropy(logits.float().masked_fill(barred.to(device), -1e4), truth)
+
+
+@dataclass
+class Opinions:
+    """Match the probabilities that the critic gave to unlabelled texts."""
+
+    judged: Taught
+    tokens: int = 600
+
+    def __call__(self, student: Student, rng: random.Random) -> Tensor:
+        """The divergence of the student's sentiment from the critic's."""
+        texts, probabilities = self.judged.draw(self.tokens, rng)
+        target = probabilities.clamp(min=1e-4).log().to(student.backbone.device)
+        return distillation(target, student.sentiment(student.read(texts)[0]))

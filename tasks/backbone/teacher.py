@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nautile.model.vocabulary import Vocabulary
 
+WIDTH = 384
 STD = 0.5  # far from small: what the layers add to the stream must not drown it at once
 
 

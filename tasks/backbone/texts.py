@@ -1,17 +1,33 @@
-"""Unlabelled texts to learn from: one to three sentences each, from a corpus and from the labelled sets' texts."""
+"""Unlabelled texts to learn from: sentences and phrases, from a corpus and from the labelled sets' texts.
 
+python -m nautile.tasks.backbone.texts CORPUS DATA RUN
+"""
+
+import itertools
 import json
 import lzma
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from nautile.errors import NautileError
 
 LONGEST = 400  # characters
-SHORT = 48  # characters: what may stand as a label
+PER_SOURCE = 40_000  # passages a file
+FEWER = {  # long documents, of which few are like what people classify
+    "american_literature": 10_000,
+    "crd3": 10_000,
+    "eltec_novels": 10_000,
+    "sec_filings": 3_000,
+    "senate_press_releases": 15_000,
+    "us_court_opinions": 10_000,
+    "us_presidents": 5_000,
+}
+PHRASES = 0.3  # so many passages are followed by a phrase of theirs, as labels and headings are
 SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 SPEAKER = re.compile(r"^\s*(?:User|Assistant|A|B|Q|[A-Z]{2,12})\s*:\s*")
 # Non-commercial, kept for zero-shot figures, or without texts of their own.
@@ -40,36 +56,72 @@ def passages(document: str, rng: random.Random) -> Iterator[str]:
         at += count
 
 
+def phrase(passage: str, rng: random.Random) -> str:
+    """One to five successive words, mostly in lower case."""
+    words = passage.split()
+    start = rng.randrange(len(words))
+    found = " ".join(words[start : start + rng.choice((1, 2, 2, 3, 3, 4, 5))]).strip(".,;:!?()\"'-")
+    return found if rng.random() < 0.2 else found.lower()
+
+
 def held_out(data: Path) -> set[str]:
     """The keys of all texts in dev and test splits."""
     paths = [path for split in ("dev", "test") for path in sorted(data.glob(f"*/*/{split}.jsonl.xz"))]
     return {key(str(row.get("text", ""))) for path in paths for row in rows(path)}
 
 
-def gather(corpus: Path, data: Path, per_source: int = 40_000, seed: int = 0) -> list[str]:
-    """Distinct passages, at most `per_source` a file; nothing that also stands in a dev or test split.
+def gather(
+    corpus: Path, data: Path, per_source: int = PER_SOURCE, seed: int = 0, only: Container[str] | None = None
+) -> list[str]:
+    """Distinct passages and phrases in random order, so that any beginning of the list is a fair sample.
+
+    At most `per_source` passages a file, of the sources in `only` if it is given, and nothing that also stands in a
+    dev or test split.
 
     Raises:
         NautileError: a folder without .jsonl.xz files.
     """
     kept_back = held_out(data)
-    sources = sorted(corpus.glob("*.jsonl.xz")) + sorted(
-        path for path in data.glob("*/*/train.jsonl.xz") if path.parent.name not in EXCLUDED
-    )
+    sources = {path.name.partition(".")[0]: path for path in sorted(corpus.glob("*.jsonl.xz"))}
+    for path in sorted(data.glob("*/*/train.jsonl.xz")):
+        if path.parent.name not in EXCLUDED:
+            sources[path.parent.name] = path
+    sources = {name: path for name, path in sources.items() if only is None or name in only}
     if not sources:
         raise NautileError(f"{corpus}, {data}: no .jsonl.xz files there")
     found: dict[str, None] = {}
-    for path in sources:
-        rng = random.Random(f"{seed}/{path.parent.name}/{path.name}")
+    for name, path in sources.items():
+        rng = random.Random(f"{seed}/{name}")
         documents = [str(row.get("text") or row.get("prompt") or row.get("question") or "") for row in rows(path)]
         rng.shuffle(documents)
         fresh = (
             p for d in documents for p in passages(d, rng) if p not in found and key(p) and key(p) not in kept_back
         )
-        found.update(dict.fromkeys(_first(fresh, per_source)))
-    return list(found)
+        chosen = list(itertools.islice(fresh, min(per_source, FEWER.get(name, per_source))))
+        found.update(dict.fromkeys(chosen))
+        phrases = (phrase(p, rng) for p in chosen if rng.random() < PHRASES)
+        found.update(dict.fromkeys(p for p in phrases if key(p) and key(p) not in kept_back))
+    texts = list(found)
+    random.Random(seed).shuffle(texts)
+    return texts
 
 
-def _first(items: Iterable[str], count: int) -> Iterator[str]:
-    for _, item in zip(range(count), items, strict=False):
-        yield item
+def save_json(path: Path, value: object) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".tmp")
+    part.write_text(json.dumps(value))
+    part.replace(path)
+
+
+def main(
+    corpus: Annotated[Path, typer.Argument(help="folder of NAME.jsonl.xz")],
+    data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
+    run: Annotated[Path, typer.Argument(help="folder of the run: gets texts.json")],
+) -> None:
+    """Gather the texts that a backbone learns from."""
+    run.mkdir(parents=True, exist_ok=True)
+    save_json(run / "texts.json", gather(corpus, data))
+
+
+if __name__ == "__main__":
+    typer.run(main)

