@@ -185,19 +185,20 @@ def _chunk(
     """One chunk after `sums`, which belong to the document `document_B`; one spectral point at a time."""
     k, w = (part.contiguous() for part in _heads_first(k_BCKH, w_BCK))
     k = k.float()
-    H, M = spectrum.theta_KHM.shape[1:]
+    H = spectrum.theta_KHM.shape[1]
     q = q_BCQHM2.permute(0, 2, 4, 5, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
     q = q.repeat_interleave(k.shape[1] // q.shape[1], dim=1)
+    points = [point.unbind(2) for point in q.unbind(2)]  # not by index: its gradient fills a whole q for each
     decay = _ChunkDecay.of(spectrum.fade_K, k.shape[2], lengths_B, document_BC, document_B)
     weighted, squashed = w[..., None] * k, F.softsign(spectrum.eta_K[:, None, None] * k)
     z, z_after = decay.carry(w[..., None], None if sums is None else sums.z_BK[..., None])
     o_re, o_im, after = torch.zeros_like(k), torch.zeros_like(k), []
-    for m in range(M):
+    for m, (q_re, q_im) in enumerate(points):
         phase = squashed * spectrum.theta_KHM[:, None, :, m]
         re, re_after = decay.carry(weighted * torch.cos(phase), None if sums is None else sums.re_BKHM[..., m])
         im, im_after = decay.carry(weighted * torch.sin(phase), None if sums is None else sums.im_BKHM[..., m])
         measure = spectrum.omega_KHM[:, None, :, m] / H**0.5
-        q_re, q_im = q[:, :, m, 0] * measure, q[:, :, m, 1] * measure
+        q_re, q_im = q_re * measure, q_im * measure
         o_re = o_re.addcmul(re, q_re).addcmul(im, q_im)
         o_im = o_im.addcmul(im, q_re).addcmul(re, q_im, value=-1)
         after.append((re_after, im_after))
