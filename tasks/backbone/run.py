@@ -43,9 +43,10 @@ class Run:
         self.seconds, self.step, self.spent = minutes * 60, 0, 0.0
         self.average = {name: p.detach().clone() for name, p in module.named_parameters()}
         if (folder / "checkpoint.pt").exists():
-            state = torch.load(folder / "checkpoint.pt", weights_only=True)
+            device = next(module.parameters()).device
+            state = torch.load(folder / "checkpoint.pt", weights_only=True, map_location=device)
             if state["falling"] and state["spent"] < self._fall:  # more time was given
-                state = torch.load(folder / "stable.pt", weights_only=True)
+                state = torch.load(folder / "stable.pt", weights_only=True, map_location=device)
             self._restore(state)
 
     @property

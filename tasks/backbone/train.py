@@ -1,6 +1,6 @@
 """Train the backbone to a deadline; a run that was killed goes on when started again, with more --minutes as well.
 
-python -m nautile.tasks.backbone.train CORPUS DATA RUN --minutes 120      # RUN holds texts.json and vectors.f16
+python -m nautile.tasks.backbone.train CORPUS DATA RUN --minutes 120      # RUN: made by .texts, .vectors, .opinions
 """
 
 import json
@@ -18,12 +18,12 @@ from nautile.model.compiled import compile_sca
 from nautile.model.config import NautileConfig
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.label_sets import read_label_sets
-from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Sentiment, SoftLabels, Student
+from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student
 from nautile.tasks.backbone.run import Part, Run, group
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
 from nautile.tasks.backbone.vectors import Taught, Vectors
-from nautile.tasks.heads.sentiment_data import read_training
+from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
 SCALE_SPEED, TOKEN_SPEED = 20.0, 3.0
 
@@ -62,6 +62,9 @@ def main(
     folder: Annotated[Path, typer.Argument(help="folder of the run")],
     minutes: float = 120,
     learning_rate: float = 3e-4,
+    scale: Annotated[int, typer.Option(help="times as many texts a step: 1 for a CPU")] = 1,
+    device: str = "cpu",
+    encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
     seed: int = 0,
     compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's elementwise parts")] = False,
 ) -> None:
@@ -69,23 +72,26 @@ def main(
     keep_pages()
     if compiled:
         compile_sca()
-    vectors = Vectors(folder / "vectors.f16")
-    if not len(vectors):
-        raise NautileError(f"{folder}: no vectors.f16 there; run nautile.tasks.backbone.texts and .vectors first")
+    vectors, opinions = Vectors(folder / "vectors.f16"), Vectors(folder / "opinions.f16", len(LABELS))
+    if not len(vectors) or not len(opinions):
+        raise NautileError(f"{folder}: run nautile.tasks.backbone.texts, .vectors and .opinions on it first")
     torch.manual_seed(seed)
-    _begin(folder, {"corpus": str(corpus), "data": str(data), "seed": seed, "rate": learning_rate})
+    _begin(folder, {"corpus": str(corpus), "data": str(data), "seed": seed, "rate": learning_rate, "scale": scale})
     vocabulary = Vocabulary("nautile", 32_000)
     student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
     if not (folder / "checkpoint.pt").exists():
         with torch.no_grad():
-            student.begin(*token_embeddings(vocabulary, student.backbone.config.d_model, Teacher()))
+            student.begin(*token_embeddings(vocabulary, student.backbone.config.d_model, Teacher(encoder)))
     taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, vocabulary)
+    judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
     objectives = {
-        "embedding": Part(Embedding(taught)),
-        "soft labels": Part(SoftLabels(taught), share=0.25, start=0.4),
-        "named labels": Part(NamedLabels(read_label_sets(data, corpus)), share=0.3, weight=0.3, start=0.4),
-        "sentiment": Part(Sentiment(read_training(data / "sentiment")), share=0.5, start=0.4),
+        "embedding": Part(Embedding(taught, 800 * scale), share=0.6),
+        "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.4),
+        "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.25, weight=0.3, start=0.4),
+        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.3, start=0.4),
+        "opinions": Part(Opinions(judged, 600 * scale), share=0.3, start=0.4),
     }
+    student.to(device)
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
 
 

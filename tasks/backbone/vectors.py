@@ -14,8 +14,9 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
-from tqdm import tqdm
 
 from nautile.engine.memory import keep_pages
 from nautile.model.vocabulary import Vocabulary
@@ -24,7 +25,6 @@ from nautile.tasks.backbone.teacher import WIDTH, Teacher
 LONGEST = 200  # characters; longer texts have no vector (zeros stand in their place)
 SHORT = 48  # characters: what may stand as a label
 BLOCK = 2048
-MOST = 256  # texts a batch
 
 
 class Vectors:
@@ -43,10 +43,11 @@ class Vectors:
 
     def fill(self, texts: Sequence[str], teacher: Callable[[list[str]], Tensor]) -> None:
         """Go on to the last of the texts, with a progress bar."""
-        with tqdm(total=len(texts), initial=len(self), unit="text") as bar:
+        with Progress(console=Console(stderr=True)) as bar:
+            job = bar.add_task(self.path.name, total=len(texts), completed=len(self))
             while (done := len(self)) < len(texts):
                 self.extend(texts[done : done + BLOCK], teacher)
-                bar.update(len(self) - done)
+                bar.update(job, completed=len(self))
 
     def extend(self, texts: Sequence[str], teacher: Callable[[list[str]], Tensor]) -> None:
         """Append the vectors of texts that follow those already there."""
@@ -74,7 +75,7 @@ class Taught:
     def draw(self, tokens: int, rng: random.Random) -> tuple[list[str], Tensor]:
         """Texts of about one length, `tokens` in all, each text equally likely, and their vectors (N, width)."""
         middle = bisect(self.ends, rng.random() * self.ends[-1])
-        count = max(2, min(MOST, tokens // self.lengths[self.rows[middle]]))
+        count = max(2, min(len(self.rows), tokens // self.lengths[self.rows[middle]]))
         reach = max(4 * count, len(self.rows) // 200)
         start = max(0, min(middle - reach // 2, len(self.rows) - reach))
         near = self.rows[start : start + reach]
@@ -92,11 +93,13 @@ class Taught:
 def main(
     run: Annotated[Path, typer.Argument(help="folder with texts.json: gets vectors.f16")],
     count: Annotated[int, typer.Option(help="how many of the texts, 0: all")] = 0,
+    device: str = "cpu",
+    encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
 ) -> None:
     """Read the gathered texts with the teacher."""
     keep_pages()
     texts: list[str] = json.loads((run / "texts.json").read_text())[: count or None]
-    Vectors(run / "vectors.f16").fill(texts, Teacher())
+    Vectors(run / "vectors.f16").fill(texts, Teacher(encoder).to(device))
 
 
 if __name__ == "__main__":
