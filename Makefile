@@ -1,4 +1,4 @@
-.PHONY: install fix test slow
+.PHONY: install fix test slow mini
 install:
 	python -m venv .venv && .venv/bin/pip install --editable ".[dev]"
 fix:
@@ -9,3 +9,13 @@ test:
 	.venv/bin/python -m pytest
 slow:
 	.venv/bin/python -m pytest -m slow -n 0
+
+# What ships, from corpus to wheel: make mini CORPUS=… DATA=… RUN=… [MINUTES=…] (extra `train`; each step resumes)
+MINUTES = 120
+PYTHON = .venv/bin/python
+mini:
+	test -f $(RUN)/texts.json || $(PYTHON) -m nautile.tasks.backbone.texts $(CORPUS) $(DATA) $(RUN)
+	$(PYTHON) -m nautile.tasks.backbone.vectors $(RUN) --count 400000
+	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --count 100000
+	$(PYTHON) -m nautile.tasks.backbone.train $(CORPUS) $(DATA) $(RUN) --minutes $(MINUTES) --compiled
+	$(PYTHON) -m nautile.tasks.heads.build $(RUN) $(DATA) $(CORPUS) nautile/assets/nautile-mini

@@ -50,6 +50,7 @@ def main(
     data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
     run: Annotated[Path, typer.Argument(help="folder of the run: gets opinions.json and opinions.f16")],
     minutes: float = 30,
+    count: Annotated[int, typer.Option(help="how many texts to judge, 0: all")] = 0,
     device: str = "cpu",
     encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
     seed: int = 0,
@@ -69,7 +70,7 @@ def main(
     critic.load_state_dict({**critic.state_dict(), **training.average})
     if not (run / "opinions.json").exists():
         save_json(run / "opinions.json", gather(corpus, data, only=SOURCES))
-    texts: list[str] = json.loads((run / "opinions.json").read_text())
+    texts: list[str] = json.loads((run / "opinions.json").read_text())[: count or None]
     Vectors(run / "opinions.f16", len(LABELS)).fill(texts, critic.eval())
 
 

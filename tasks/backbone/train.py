@@ -85,11 +85,11 @@ def main(
     taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, vocabulary)
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
     objectives = {
-        "embedding": Part(Embedding(taught, 800 * scale), share=0.6),
-        "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.4),
-        "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.25, weight=0.3, start=0.4),
-        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.3, start=0.4),
-        "opinions": Part(Opinions(judged, 600 * scale), share=0.3, start=0.4),
+        "embedding": Part(Embedding(taught, 800 * scale), share=0.5),
+        "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
+        "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.2, weight=0.3, start=0.4),
+        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4, start=0.4),
+        "opinions": Part(Opinions(judged, 800 * scale), share=0.9, start=0.4),
     }
     student.to(device)
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
