@@ -13,7 +13,7 @@ from nautile.model.heads import pool
 from nautile.model.vocabulary import Vocabulary
 
 WIDTH = 384
-BATCH = 64
+BATCH = 256
 STD = 0.5  # far from small: what the layers add to the stream must not drown it at once
 
 

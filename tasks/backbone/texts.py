@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from nautile.errors import NautileError
 
@@ -27,7 +28,7 @@ FEWER = {  # long documents, of which few are like what people classify
     "us_court_opinions": 10_000,
     "us_presidents": 5_000,
 }
-PHRASES = 0.3  # so many passages are followed by a phrase of theirs, as labels and headings are
+PHRASES = 0.6  # so many passages are followed by a phrase of theirs
 SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 SPEAKER = re.compile(r"^\s*(?:User|Assistant|A|B|Q|[A-Z]{2,12})\s*:\s*")
 # Non-commercial, kept for zero-shot figures, or without texts of their own.
@@ -57,10 +58,21 @@ def passages(document: str, rng: random.Random) -> Iterator[str]:
 
 
 def phrase(passage: str, rng: random.Random) -> str:
-    """One to five successive words, mostly in lower case."""
-    words = passage.split()
-    start = rng.randrange(len(words))
-    found = " ".join(words[start : start + rng.choice((1, 2, 2, 3, 3, 4, 5))]).strip(".,;:!?()\"'-")
+    """A few words as headings have them, mostly in lower case: successive ones, or telling ones in their order."""
+    words = [word.strip(".,;:!?()[]\"'*-_") for word in passage.split()]
+    if rng.random() < 0.7:
+        telling = [
+            n
+            for n, word in enumerate(words)
+            if len(word) > 3 and word.isalpha() and word.lower() not in ENGLISH_STOP_WORDS
+        ]
+        start = rng.randrange(max(1, len(telling) - 3))
+        near = telling[start : start + 6]
+        chosen = [words[n] for n in sorted(rng.sample(near, min(len(near), rng.choice((1, 2, 2, 2, 3, 3, 4)))))]
+    else:
+        start = rng.randrange(len(words))
+        chosen = words[start : start + rng.choice((1, 2, 2, 3, 3, 4, 5))]
+    found = " ".join(filter(None, chosen))
     return found if rng.random() < 0.2 else found.lower()
 
 
