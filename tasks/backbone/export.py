@@ -29,7 +29,7 @@ def load_student(run: Path) -> Student:
 
 
 def export(run: Path, folder: Path) -> None:
-    """Write the backbone in bf16, and the matching head of zero-shot; the sentiment layer only helped to train it."""
+    """Write the backbone in bf16, and the matching head of zero-shot; `fit_sentiment` writes the sentiment layer."""
     student = load_student(run)
     save(student.backbone.to(torch.bfloat16).eval(), folder)
     matching = folder / "heads" / "zero_shot"

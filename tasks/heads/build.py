@@ -1,4 +1,4 @@
-"""Fit the built-in heads on a backbone: each by `nautile.finetune` with method "head", from the rows of its task.
+"""Fit the built-in heads on a backbone: sentiment learned with it, the others by `nautile.finetune`, method "head".
 
 python -m nautile.tasks.heads.build RUN DATA CORPUS FOLDER      # RUN of nautile.tasks.backbone.train; FOLDER ships
 """
@@ -14,7 +14,9 @@ from rich.console import Console
 from nautile.tasks.backbone.export import export
 from nautile.tasks.finetune.run import finetune
 from nautile.tasks.heads.head import load_head
+from nautile.tasks.heads.loading import TASKS
 from nautile.tasks.heads.rows import OUT_OF_SCOPE, ROWS, part
+from nautile.tasks.heads.sentiment import fit_sentiment
 from nautile.tasks.question import BASE
 
 KEPT = ("head.json", "head.safetensors")
@@ -49,9 +51,12 @@ def main(
     """Export the backbone and fit the heads."""
     if not keep_backbone:
         export(run, folder)
-    for name in task or ROWS:
+    for name in task or TASKS:
         Console(stderr=True).rule(name)
-        fit(name, folder, data, corpus, run / "heads")
+        if name == "sentiment":
+            fit_sentiment(run, folder, data)
+        else:
+            fit(name, folder, data, corpus, run / "heads")
 
 
 if __name__ == "__main__":

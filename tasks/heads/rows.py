@@ -1,4 +1,4 @@
-"""The rows that each built-in head learns from, as frames with `text` and `label` or `labels`."""
+"""The rows that emotion, intent and topic learn from, as frames with `text` and `label` or `labels`."""
 
 import random
 from collections.abc import Callable
@@ -8,21 +8,11 @@ import pandas as pd
 
 from nautile.tasks.backbone.teacher import Teacher
 from nautile.tasks.backbone.texts import key, rows
-from nautile.tasks.heads.sentiment_data import LABELS, read_training
 from nautile.tasks.heads.topics import topic_passages
 
 OUT_OF_SCOPE = "out_of_scope"
 ADDED = "added"  # marks rows that are there to be learned from, not to calibrate on
-LONG, LONG_ROWS = 500, 5000  # characters; so many texts of more than that are enough
 OUTSIDE = 3000  # utterances and questions that ask for none of the intents
-
-
-def sentiment_rows(data: Path, corpus: Path) -> pd.DataFrame:
-    """Reviews, comments and tweets; where annotators had no neutral choice, the row is negative or positive."""
-    examples = read_training(data / "sentiment")
-    long = [e for e in examples if len(e.text) > LONG]
-    examples = [e for e in examples if len(e.text) <= LONG] + random.Random(0).sample(long, min(LONG_ROWS, len(long)))
-    return pd.DataFrame({"text": [e.text for e in examples], "label": [LABELS[e.label] for e in examples]})
 
 
 def emotion_rows(data: Path, corpus: Path) -> pd.DataFrame:
@@ -73,7 +63,6 @@ def _unseen(folder: Path) -> list[dict[str, object]]:
 
 
 ROWS: dict[str, Callable[[Path, Path], pd.DataFrame]] = {
-    "sentiment": sentiment_rows,
     "emotion": emotion_rows,
     "intent": intent_rows,
     "topic": topic_rows,

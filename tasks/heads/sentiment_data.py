@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nautile.errors import NautileError
+from nautile.tasks.backbone.texts import key
 
 LABELS = ("negative", "neutral", "positive")
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
@@ -95,13 +96,9 @@ def read_tweets() -> Iterator[Example]:
 
 def read_training(folder: Path) -> list[Example]:
     """All training texts, repeated as their sources say; what also stands in a measured dev split is left out."""
-    held_out = {_key(e.text) for name in MEASURED for e in read_split(folder, name, "dev")}
-    examples = [e for e in read_tweets() if _key(e.text) not in held_out]
+    held_out = {key(e.text) for name in MEASURED for e in read_split(folder, name, "dev")}
+    examples = [e for e in read_tweets() if key(e.text) not in held_out]
     for name, source in TRAINING.items():
-        unseen = [e for e in read_split(folder, name, "train", source.has_neutral) if _key(e.text) not in held_out]
+        unseen = [e for e in read_split(folder, name, "train", source.has_neutral) if key(e.text) not in held_out]
         examples += unseen * source.repeats
     return examples
-
-
-def _key(text: str) -> str:
-    return "".join(filter(str.isalnum, text.lower()))
