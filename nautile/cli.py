@@ -15,6 +15,7 @@ from typer import Argument, Option
 from nautile import __version__
 from nautile.errors import NautileError
 from nautile.pretraining.command_line import app as pretrain_app
+from nautile.tasks.bench.command_line import app as bench_app
 from nautile.tasks.evaluate.command_line import evaluate
 from nautile.tasks.finetune.command_line import finetune
 
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(app(given or ["--help"], prog_name="nautile", standalone_mode=False) or 0)
     except _USAGE_ERROR as error:
-        return _fail(f"{error.format_message()} (nautile --help tells more)")
+        said = error.format_message()
+        return _fail(f"{said} (nautile --help tells more)") if said else 0  # no arguments: help was shown
     except NautileError as error:
         return _fail(str(error))
     except OSError as error:
@@ -176,6 +178,7 @@ def _conversion(source: str, to: Framework | None) -> "Callable[[Path], NautileF
 
 
 app.add_typer(pretrain_app, name="pretrain")
+app.add_typer(bench_app, name="bench")
 
 
 @contextmanager

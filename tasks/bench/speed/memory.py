@@ -1,0 +1,39 @@
+"""How much memory a call needs at its peak, and how much a state holds."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from nautile.engine.memory import give_back_pages
+
+PROCESS = Path("/proc/self")
+RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
+
+
+def peak_growth(run: Callable[[], object]) -> float | None:
+    """MB by which resident memory rose, while `run` ran, above where it stood before: the call's own, no models.
+
+    The kernel's mark of the highest resident size is reset before, and the heap's free pages are given back. None
+    where the kernel keeps no such mark (only Linux does), or does not let it be reset.
+    """
+    give_back_pages()
+    try:
+        (PROCESS / "clear_refs").write_text(RESET_PEAK)
+    except OSError:
+        return None
+    before = _kilobytes("VmRSS")
+    run()
+    return (_kilobytes("VmHWM") - before) * 1024 / 1e6
+
+
+def state_bytes(layers: Iterable[object]) -> int:
+    """Bytes of the tensors in the layers of a state (`state.layers`), nautile's or transformers'."""
+    held = [value for layer in layers for value in vars(layer).values()]
+    parts = [part for value in held for part in (value if isinstance(value, tuple) else (value,))]
+    return sum(part.nbytes for part in parts if isinstance(part, Tensor))
+
+
+def _kilobytes(name: str) -> int:
+    lines = (PROCESS / "status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
