@@ -45,9 +45,13 @@ class Teacher(Encoder):
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(N, 384), float32. Texts are read in the order given: alike lengths beside each other save padding."""
-        parts = [self.read(texts[at : at + BATCH])[0].cpu() for at in range(0, len(texts), BATCH)]
-        return F.normalize(torch.cat(parts), dim=-1).clone()
+        """(N, 384), float32."""
+        found = torch.empty(len(texts), WIDTH)
+        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))  # alike lengths beside each other save padding
+        for at in range(0, len(texts), BATCH):
+            rows = order[at : at + BATCH]
+            found[rows] = self.read([texts[row] for row in rows])[0].cpu()
+        return F.normalize(found, dim=-1).clone()
 
 
 def token_embeddings(vocabulary: Vocabulary, width: int, teacher: Teacher) -> tuple[Tensor, Tensor]:
