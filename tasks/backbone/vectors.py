@@ -51,9 +51,9 @@ class Vectors:
 
     def extend(self, texts: Sequence[str], teacher: Callable[[list[str]], Tensor]) -> None:
         """Append the vectors of texts that follow those already there."""
-        order = sorted((row for row, text in enumerate(texts) if len(text) <= LONGEST), key=lambda n: len(texts[n]))
+        read = [row for row, text in enumerate(texts) if len(text) <= LONGEST]
         block = np.zeros((len(texts), self.width), np.float16)
-        block[order] = teacher([texts[row] for row in order]).half().numpy()
+        block[read] = teacher([texts[row] for row in read]).half().numpy()
         whole = len(self) * 2 * self.width
         with self.path.open("r+b" if self.path.exists() else "xb") as file:
             file.truncate(whole)  # half a row that a killed process left

