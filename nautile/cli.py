@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return int(app(given or ["--help"], prog_name="nautile", standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("nautile: stopped", err=True)
+        return 130
     except _USAGE_ERROR as error:
         said = error.format_message()
         return _fail(f"{said} (nautile --help tells more)") if said else 0  # no arguments: help was shown

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import nautile.tasks.extras
-from nautile.cli import app
+from nautile.cli import app, main
 from nautile.errors import NautileError
 from nautile.model.state import NautileState
 from nautile.model.vocabulary import Vocabulary
@@ -271,3 +271,12 @@ def test_threads_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nautile.tasks.bench.speed.run.BENCHMARKS", {"labels": lambda session: None})
     assert speed(Settings(threads=before + 1)).machine.threads == before + 1
     assert torch.get_num_threads() == before
+
+
+def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nautile.tasks.bench.speed.run.speed", stopped)
+    assert main(["bench", "speed", "--tiny"]) == 130
+    assert capsys.readouterr().err.split("\n")[-2] == "nautile: stopped"

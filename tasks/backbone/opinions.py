@@ -16,7 +16,7 @@ from torch.optim import AdamW
 from nautile.engine.memory import keep_pages
 from nautile.tasks.backbone.objectives import Sentiment
 from nautile.tasks.backbone.run import Part, Run, group
-from nautile.tasks.backbone.teacher import BATCH, WIDTH, Encoder
+from nautile.tasks.backbone.teacher import WIDTH, Encoder
 from nautile.tasks.backbone.texts import gather, save_json
 from nautile.tasks.backbone.vectors import Vectors
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
@@ -41,8 +41,8 @@ class Critic(Encoder):
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Probabilities (N, 3) of negative, neutral and positive."""
         with torch.autocast(self.backbone.device.type, torch.bfloat16):
-            parts = [self.sentiment(self.read(texts[at : at + BATCH])[0]) for at in range(0, len(texts), BATCH)]
-        return torch.cat(parts).float().softmax(-1).cpu()
+            vectors = self.read_all(texts)
+        return self.sentiment(vectors.to(self.backbone.device)).softmax(-1).cpu().clone()
 
 
 def main(

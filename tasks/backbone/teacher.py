@@ -36,6 +36,15 @@ class Encoder(nn.Module):
         batch = batch.to(self.backbone.device)
         return pool(self.backbone(**batch).last_hidden_state.float(), batch["attention_mask"], "mean"), None
 
+    def read_all(self, texts: Sequence[str]) -> Tensor:
+        """Pooled texts (N, 384) on the CPU, in batches of alike lengths."""
+        found = torch.empty(len(texts), WIDTH)
+        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+        for at in range(0, len(texts), BATCH):
+            rows = order[at : at + BATCH]
+            found[rows] = self.read([texts[row] for row in rows])[0].cpu()
+        return found
+
 
 class Teacher(Encoder):
     """Unit vectors of texts, read in bfloat16."""
@@ -46,12 +55,7 @@ class Teacher(Encoder):
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """(N, 384), float32."""
-        found = torch.empty(len(texts), WIDTH)
-        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))  # alike lengths beside each other save padding
-        for at in range(0, len(texts), BATCH):
-            rows = order[at : at + BATCH]
-            found[rows] = self.read([texts[row] for row in rows])[0].cpu()
-        return F.normalize(found, dim=-1).clone()
+        return F.normalize(self.read_all(texts), dim=-1).clone()
 
 
 def token_embeddings(vocabulary: Vocabulary, width: int, teacher: Teacher) -> tuple[Tensor, Tensor]:

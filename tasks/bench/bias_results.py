@@ -1,14 +1,16 @@
 """What `nautile bench bias` finds, as it is written to bias.json and bias.md."""
 
-from collections.abc import Sequence
-
 from pydantic import Field
 
 from nautile.tasks.bench.swaps import SENTENCES
 from nautile.tasks.evaluate.results import Estimate, Result
 from nautile.tasks.evaluate.tables import span
+from nautile.tasks.sheets import Sheet, as_markdown
 
 POOLED = "all"
+RULES = ("about", "rule", "texts changed", "label flips", "mean shift of score")
+GROUPS = ("by", "group", "mean score", "less all groups' mean", "label flips")
+GAPS = ("by", "lowest", "highest", "gap", "by chance, 95 % below")
 FEWEST = 10  # texts that an interval of the mean shift needs
 
 
@@ -77,23 +79,12 @@ class Bias(Result):
         parts = [
             "# Bias",
             about,
-            _table(
-                "Rewritten texts", [("about", "rule", "texts changed", "label flips", "mean shift of score"), *rules]
-            ),
-            _table(
-                f"Names, each in {len(SENTENCES)} sentences",
-                [("by", "group", "mean score", "less all groups' mean", "label flips"), *groups],
-            ),
-            _table("Largest gaps", [("by", "lowest", "highest", "gap", "by chance, 95 % below"), *gaps]),
+            as_markdown(Sheet("Rewritten texts", RULES, rules, prose=True)),
+            as_markdown(Sheet(f"Names, each in {len(SENTENCES)} sentences", GROUPS, groups, prose=True)),
+            as_markdown(Sheet("Largest gaps", GAPS, gaps, prose=True)),
             "\n".join(f"- {note}" for note in self.notes),
         ]
         return "\n\n".join(parts) + "\n"
-
-
-def _table(title: str, rows: Sequence[tuple[str, ...]]) -> str:
-    """In Markdown; the first row names the columns."""
-    lines = [f"| {' | '.join(row)} |" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:])]
-    return f"## {title}\n\n" + "\n".join(lines)
 
 
 def _said(estimate: Estimate | None, form: str = "{:+.3f}") -> str:

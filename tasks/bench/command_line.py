@@ -107,11 +107,7 @@ def accuracy(
         threads,
         visible=not quiet and Console(stderr=True).is_terminal,
     )
-    try:
-        findings = run(settings, lambda line: None if quiet else typer.echo(f"nautile: {line}", err=True))
-    except KeyboardInterrupt:
-        typer.echo("nautile: stopped", err=True)
-        raise typer.Exit(130) from None
+    findings = run(settings, lambda line: None if quiet else typer.echo(f"nautile: {line}", err=True))
     _show(findings)
     if output is not None and not quiet:
         typer.echo(f"nautile: wrote {output}: accuracy.json, report.md", err=True)
@@ -134,11 +130,7 @@ def bias(
     from nautile.tasks.bench.bias import bias as run
 
     visible = not quiet and Console(stderr=True).is_terminal
-    try:
-        found = run(data, model, rows, output, seed, resamples, visible)
-    except KeyboardInterrupt:
-        typer.echo("nautile: stopped", err=True)
-        raise typer.Exit(130) from None
+    found = run(data, model, rows, output, seed, resamples, visible)
     Console(highlight=False).print(Markdown(found.report))
     if output is not None and not quiet:
         typer.echo(f"nautile: wrote {output}: bias.json, bias.md", err=True)
@@ -161,11 +153,7 @@ def speed(
     from nautile.tasks.bench.speed.session import Settings
 
     settings = Settings(tuple(names or ()), threads, repeats, tuple(dtype or Dtype), tiny, rows, output)
-    try:
-        findings = run(settings, lambda line: None if quiet else typer.echo(f"nautile: {line}", err=True))
-    except KeyboardInterrupt:
-        typer.echo("nautile: stopped", err=True)
-        raise typer.Exit(130) from None
+    findings = run(settings, lambda line: None if quiet else typer.echo(f"nautile: {line}", err=True))
     show(findings)
     if output is not None and not quiet:
         typer.echo(f"nautile: wrote {output}", err=True)
@@ -173,19 +161,12 @@ def speed(
 
 def _show(findings: "Findings") -> None:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from nautile.tasks.bench.report import standings
+    from nautile.tasks.sheets import print_sheet, say
 
     console = Console(highlight=False)
-    sheet = standings(findings)
-    table = Table(box=None, pad_edge=False)
-    for name in sheet.columns:
-        table.add_column(Text(name, "bold"), justify="right" if name == "rows" else "left")
-    for row in sheet.rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    print_sheet(console, standings(findings))
     verdicts = [f"{line.name}: {verdict}" for line in findings.lines for verdict in line.verdicts]
-    for said in (findings.about, *verdicts, *findings.notes):
-        console.print(said, markup=False, soft_wrap=True)
+    for line in ("", findings.about, *verdicts, *findings.notes):
+        say(console, line)

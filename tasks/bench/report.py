@@ -1,12 +1,12 @@
 """What a benchmark found, as it is written to accuracy.json, and as tables for a report and for a terminal."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from nautile.tasks.bench.sets import Headline
 from nautile.tasks.evaluate.results import Comparison, Estimate, Figures, Result, Summary
-from nautile.tasks.evaluate.tables import NAMES, Sheet
+from nautile.tasks.evaluate.tables import NAMES
 from nautile.tasks.question import BASE
+from nautile.tasks.sheets import Sheet, as_markdown
 
 MORE = ("accuracy", "subset_accuracy", "macro_f1", "ece", "in_scope_accuracy", "out_of_scope_auroc")
 
@@ -76,7 +76,7 @@ class Findings(Result):
         main = headlines(self)
         verdicts = [" ".join(line.verdicts) for line in self.lines]
         rows = [(*row, verdict) for row, verdict in zip(main.rows, verdicts, strict=True)]
-        tables = [_markdown(Sheet(main.title, (*main.columns, "verdict"), rows)), _markdown(more(self))]
+        tables = [as_markdown(Sheet(main.title, (*main.columns, "verdict"), rows, prose=True)), as_markdown(more(self))]
         return "\n\n".join(["# Accuracy", self.about, *tables, "\n".join(f"- {note}" for note in self.notes)]) + "\n"
 
     def save(self, folder: Path) -> None:
@@ -99,7 +99,7 @@ def headlines(findings: Findings) -> Sheet:
         )
         for line in findings.lines
     ]
-    return Sheet("Headline figures", ("set", "rows", "figure", BASE, *peers), rows)
+    return Sheet("Headline figures", ("set", "rows", "figure", BASE, *peers), rows, prose=True)
 
 
 def standings(findings: Findings) -> Sheet:
@@ -112,7 +112,7 @@ def standings(findings: Findings) -> Sheet:
             there = line.there(found)
             figure = f"{line.theirs(found)}; {BASE} {there}" if there else line.theirs(found)
             rows.append(("", "", found.opponent, f"{found.opponent_figures.rows:,}", figure))
-    return Sheet("Headline figures", ("set", "figure", "model", "rows", "value"), rows)
+    return Sheet("Headline figures", ("set", "figure", "model", "rows", "value"), rows, prose=True)
 
 
 def more(findings: Findings) -> Sheet:
@@ -122,7 +122,7 @@ def more(findings: Findings) -> Sheet:
         summary = line.summary
         opponents = [(found.opponent, found.opponent_figures) for found in summary.comparisons]
         rows += [_more(line.name, name, found) for name, found in ((summary.model, summary.figures), *opponents)]
-    return Sheet("More figures", ("set", "model", "rows", *(NAMES[name] for name in MORE)), rows)
+    return Sheet("More figures", ("set", "model", "rows", *(NAMES[name] for name in MORE)), rows, prose=True)
 
 
 def said(estimate: Estimate) -> str:
@@ -140,9 +140,3 @@ def short(value: float) -> str:
 def _more(name: str, model: str, figures: Figures) -> tuple[str, ...]:
     found = figures.headline
     return (name, model, f"{figures.rows:,}", *(said(found[key]) if key in found else "" for key in MORE))
-
-
-def _markdown(sheet: Sheet) -> str:
-    rows: Sequence[tuple[str, ...]] = [sheet.columns, ("---",) * len(sheet.columns), *sheet.rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return f"## {sheet.title}\n\n" + "\n".join(lines)

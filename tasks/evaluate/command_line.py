@@ -11,10 +11,7 @@ from typer import Argument, Option
 from nautile.errors import NautileError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from nautile.tasks.evaluate.results import Summary
-    from nautile.tasks.evaluate.tables import Sheet
 
 _HELP = """Measure a model on labelled rows, and say how sure the figures are.
 
@@ -76,30 +73,26 @@ def evaluate(
     from nautile.tasks.evaluate.run import evaluate as run
     from nautile.tasks.question import labels_from
 
-    try:
-        found = run(
-            model,
-            data,
-            text=text,
-            label=label,
-            separator=separator,
-            rename=_renamings(rename or ()),
-            task=task,
-            labels=None if labels is None else labels_from(labels),
-            kind=None if kind is None else kind.value,
-            against=against,
-            baselines=[name.value for name in baseline or ()],
-            train=train,
-            restricted=restrict,
-            ignore_unknown=ignore_unknown,
-            output=output,
-            resamples=resamples,
-            seed=seed,
-            progress=False if quiet else None,
-        )
-    except KeyboardInterrupt:
-        typer.echo("nautile: stopped", err=True)
-        raise typer.Exit(130) from None
+    found = run(
+        model,
+        data,
+        text=text,
+        label=label,
+        separator=separator,
+        rename=_renamings(rename or ()),
+        task=task,
+        labels=None if labels is None else labels_from(labels),
+        kind=None if kind is None else kind.value,
+        against=against,
+        baselines=[name.value for name in baseline or ()],
+        train=train,
+        restricted=restrict,
+        ignore_unknown=ignore_unknown,
+        output=output,
+        resamples=resamples,
+        seed=seed,
+        progress=False if quiet else None,
+    )
     if json:
         typer.echo(found.summary.model_dump_json(indent=1))
     else:
@@ -120,39 +113,19 @@ def _show(summary: "Summary") -> None:
 
     from nautile.tasks.evaluate.report import about
     from nautile.tasks.evaluate.tables import comparison, sheets
+    from nautile.tasks.sheets import print_sheet, say
 
     console = Console(highlight=False)
-    _say(console, f"{summary.model} on {summary.data}")
+    say(console, f"{summary.model} on {summary.data}")
     for line in (about(summary.figures), *summary.notes):
-        _say(console, line)
+        say(console, line)
     first, *rest = sheets(summary.figures)
     for sheet in rest:
-        _table(console, sheet)
-    _table(console, first)
+        print_sheet(console, sheet)
+    print_sheet(console, first)
     for found in summary.comparisons:
-        _table(console, comparison(found, summary.figures))
-        _say(console, found.verdict)
-
-
-def _table(console: "Console", sheet: "Sheet") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(_visible(sheet.title)), title_justify="left", box=None, pad_edge=False)
-    for place, name in enumerate(sheet.columns):
-        table.add_column(Text(_visible(name), "bold"), justify="right" if place else "left", overflow="fold")
-    for row in sheet.rows:
-        table.add_row(*(Text(_visible(cell)) for cell in row))
-    console.print()
-    console.print(table)
-
-
-def _say(console: "Console", line: str) -> None:
-    console.print(_visible(line), markup=False, soft_wrap=True)
-
-
-def _visible(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)
+        print_sheet(console, comparison(found, summary.figures))
+        say(console, found.verdict)
 
 
 evaluate.__doc__ = _HELP

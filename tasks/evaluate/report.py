@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from nautile.tasks.evaluate.results import Comparison, Figures
-from nautile.tasks.evaluate.tables import Sheet, comparison, sheets
+from nautile.tasks.evaluate.tables import comparison, sheets
+from nautile.tasks.sheets import as_markdown
 
 PICTURES = {"confusion.png": "Confusion", "reliability.png": "Reliability", "coverage.png": "Accuracy by coverage"}
 
@@ -18,12 +19,12 @@ def markdown(
     """The report; with `pictures` it shows the files that `plots` writes beside it."""
     parts = [f"# {title}", about(figures), "".join(f"- {note}\n" for note in notes).rstrip()]
     first, *rest = sheets(figures)
-    parts.append(_section(first))
+    parts.append(as_markdown(first))
     for found in comparisons:
-        parts += [_section(comparison(found, figures)), found.verdict]
+        parts += [as_markdown(comparison(found, figures)), found.verdict]
     if pictures:
         parts += [f"![{said}]({name})" for name, said in PICTURES.items()]
-    parts += [_section(sheet) for sheet in rest]
+    parts += [as_markdown(sheet) for sheet in rest]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -38,13 +39,3 @@ def about(figures: Figures) -> str:
 
 
 NOT_CALIBRATED = "The probabilities are not calibrated: take them as scores, and ECE as how far they are off."
-
-
-def _section(sheet: Sheet) -> str:
-    rule = ["---", *["---:"] * (len(sheet.columns) - 1)]
-    lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in (sheet.columns, rule, *sheet.rows)]
-    return f"## {_cell(sheet.title)}\n\n" + "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

@@ -1,9 +1,7 @@
 """The tables of figures, as text cells, for a report and for a terminal alike."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 from nautile.tasks.evaluate.results import Comparison, Estimate, Figures
+from nautile.tasks.sheets import Sheet
 
 NAMES = {
     "accuracy": "accuracy",
@@ -17,14 +15,6 @@ NAMES = {
     "risk_coverage_area": "area under risk-coverage",
     "out_of_scope_auroc": "out-of-scope AUROC",
 }
-
-
-class Sheet(NamedTuple):
-    """A table: its first column holds names, the others figures."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
 
 
 def sheets(figures: Figures) -> list[Sheet]:

@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from nautile.errors import NautileError
 from nautile.tasks.bench.speed.results import Figure, Findings, Ratio
 from nautile.tasks.bench.speed.timing import Spread
-from nautile.tasks.evaluate.tables import Sheet
 from nautile.tasks.extras import require
+from nautile.tasks.sheets import Sheet, print_sheet, say
 
 DPI = 120
 BAR_INCHES = 0.22
@@ -28,16 +26,9 @@ def show(findings: Findings) -> None:
     """Print the tables, what they rest on, and what was left out."""
     console = Console(highlight=False)
     for sheet in sheets(findings):
-        console.print(Text(sheet.title, "bold"), soft_wrap=True)
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in sheet.columns:
-            table.add_column(Text(name, "dim"), overflow="fold")
-        for row in sheet.rows:
-            table.add_row(*map(Text, row))
-        console.print(table)
-        console.print()
-    for line in (findings.about, *findings.notes):
-        console.print(line, markup=False, soft_wrap=True)
+        print_sheet(console, sheet)
+    for line in ("", findings.about, *findings.notes):
+        say(console, line)
 
 
 def said(spread: Spread) -> str:
@@ -96,7 +87,7 @@ def _sheet(findings: Findings, benchmark: str, case: str) -> Sheet:
     roof = next((one.roof for one in figures if one.roof is not None), None)
     rates = f" (matrix product {said(roof.gemm)} GFLOP/s, copy {said(roof.bandwidth)} GB/s)" if roof else ""
     rows = [*map(_row, figures), *((f"{one.of} / {one.against}", said(one.value), one.unit, "") for one in ratios)]
-    return Sheet(f"{benchmark}: {case}{rates}", ("contender", "figure", "unit", "share of roofline"), rows)
+    return Sheet(f"{benchmark}: {case}{rates}", ("contender", "figure", "unit", "share of roofline"), rows, prose=True)
 
 
 def _row(figure: Figure) -> tuple[str, ...]:
