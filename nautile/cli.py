@@ -13,7 +13,7 @@ import typer
 from typer import Argument, Option
 
 from nautile import __version__
-from nautile.errors import NautileError
+from nautile.errors import NautileError, Stopped
 from nautile.pretraining.command_line import app as pretrain_app
 from nautile.tasks.bench.command_line import app as bench_app
 from nautile.tasks.evaluate.command_line import evaluate
@@ -29,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+_STOPPED = 130  # the exit code after Ctrl-C
 # The base of typer's usage errors, which has no public name.
 _USAGE_ERROR = cast(type[typer.BadParameter], typer.BadParameter.mro()[1])
 
@@ -55,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for an error, 130 after Ctrl-C, 141 for a closed pipe."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(app(given or ["--help"], prog_name="nautile", standalone_mode=False) or 0)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("nautile: stopped", err=True)
-        return 130
+        code = int(app(given or ["--help"], prog_name="nautile", standalone_mode=False) or 0)
+        return _stopped() if code == _STOPPED else code  # typer gives this code for a KeyboardInterrupt
+    except Stopped as stop:
+        return _stopped(str(stop))
     except _USAGE_ERROR as error:
         said = error.format_message()
         return _fail(f"{said} (nautile --help tells more)") if said else 0  # no arguments: help was shown
@@ -132,7 +133,7 @@ def classify(
         input, text or None, output, column, format, encoding, delimiter, not no_quotes, prefix, limit,
         resume, overwrite, quiet,
     )  # fmt: skip
-    with _stoppable("; what is done is kept: go on with --resume" if output and str(input) != "-" else ""):
+    with _stoppable("what is done is kept: go on with --resume" if output and str(input) != "-" else ""):
         request.run(load, judge_identity(asked, threads))
 
 
@@ -157,7 +158,7 @@ def convert(
 
     Every tensor is checked: what is missing, unexpected or of a wrong shape is named. Pickled objects are refused.
     """
-    with _stoppable(""):
+    with _stoppable():
         model = _conversion(source, to)(output)
     typer.echo(f"{output}: {model.num_parameters():,} parameters, {model.config.num_layers} layers", err=True)
 
@@ -185,16 +186,20 @@ app.add_typer(bench_app, name="bench")
 
 
 @contextmanager
-def _stoppable(hint: str) -> Iterator[None]:
+def _stoppable(hint: str = "") -> Iterator[None]:
     """End without a traceback on Ctrl-C and when the reader of the output is gone."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"nautile: stopped{hint}", err=True)
-        raise typer.Exit(130) from None
+        raise Stopped(hint) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(141) from None
+
+
+def _stopped(hint: str = "") -> int:
+    typer.echo("; ".join(filter(None, ["nautile: stopped", hint])), err=True)
+    return _STOPPED
 
 
 def _fail(message: str) -> int:

@@ -6,3 +6,7 @@ class NautileError(ValueError):
 
     The command line prints the message and exits with code 2; there is no traceback.
     """
+
+
+class Stopped(Exception):  # noqa: N818 (nothing failed)
+    """A run that its user ended with Ctrl-C; its message says how to go on. The command line exits with code 130."""

@@ -279,4 +279,4 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys
 
     monkeypatch.setattr("nautile.tasks.bench.speed.run.speed", stopped)
     assert main(["bench", "speed", "--tiny"]) == 130
-    assert capsys.readouterr().err.split("\n")[-2] == "nautile: stopped"
+    assert capsys.readouterr().err == "nautile: stopped\n"

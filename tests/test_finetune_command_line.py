@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from nautile.errors import NautileError
+from nautile.errors import NautileError, Stopped
 from nautile.tasks.calibrate import Kind
 from nautile.tasks.finetune import run
 from nautile.tasks.finetune.command_line import finetune
@@ -78,8 +78,8 @@ def test_a_stop_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(run, "finetune", stopped)
     result = invoke("rows.csv", "-o", "out")
-    assert result.exit_code == 130
-    assert "the same command goes on from the last checkpoint" in result.stderr
+    assert isinstance(result.exception, Stopped)
+    assert str(result.exception) == "the same command goes on from the last checkpoint"
 
 
 def test_a_stop_of_a_run_that_replaces_another_says_where_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_a_stop_of_a_run_that_replaces_another_says_where_that_is(monkeypatch: p
         raise stop
 
     monkeypatch.setattr(run, "finetune", stopped)
-    said = invoke("rows.csv", "-o", "out", "--overwrite").stderr
+    said = str(invoke("rows.csv", "-o", "out", "--overwrite").exception)
     assert "the same command without --overwrite goes on from the last checkpoint; the run that was there" in said
 
 

@@ -71,9 +71,15 @@ def distance(found: Tensor, target: Tensor) -> Tensor:
     return 1 - (found * target).sum(-1).mean()
 
 
+def match(found: Tensor, target: Tensor) -> Tensor:
+    """How far unit vectors (N, 384) are from the teacher's, one by one and in their similarities within the batch."""
+    similar = distillation(target @ target.T / TEMPERATURE, found @ target.T / TEMPERATURE)
+    return distance(found, target) + 0.5 * similar
+
+
 @dataclass
 class Embedding:
-    """Match the teacher's vectors, one by one and in their similarities within the batch."""
+    """Match the teacher's vectors."""
 
     taught: Taught
     tokens: int
@@ -81,11 +87,7 @@ class Embedding:
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """1 - cosine, and the divergence of the similarities."""
         texts, vectors = self.taught.draw(self.tokens, rng)
-        target = vectors.to(student.backbone.device)
-        found = student.matching.embed(student.read(texts)[0])
-        return distance(found, target) + 0.5 * distillation(
-            target @ target.T / TEMPERATURE, found @ target.T / TEMPERATURE
-        )
+        return match(student.matching.embed(student.read(texts)[0]), vectors.to(student.backbone.device))
 
 
 @dataclass

@@ -22,10 +22,12 @@ from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, 
 from nautile.tasks.backbone.run import Part, Run, group
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
+from nautile.tasks.backbone.tokens import fit_tokens
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
 SCALE_SPEED, TOKEN_SPEED = 20.0, 3.0
+PASSES = 6  # over the texts, for the token vectors alone
 
 
 def optimizers(student: Student, rate: float) -> list[Optimizer]:
@@ -79,17 +81,18 @@ def main(
     _begin(folder, {"corpus": str(corpus), "data": str(data), "seed": seed, "rate": learning_rate, "scale": scale})
     vocabulary = Vocabulary("nautile", 32_000)
     student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
+    taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, vocabulary)
     if not (folder / "checkpoint.pt").exists():
         with torch.no_grad():
             student.begin(*token_embeddings(vocabulary, student.backbone.config.d_model, Teacher(encoder)))
-    taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, vocabulary)
+        fit_tokens(student.to(device), taught, PASSES, seed)
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
     objectives = {
-        "embedding": Part(Embedding(taught, 800 * scale), share=0.5),
-        "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
-        "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.2, weight=0.3, start=0.4),
-        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4, start=0.4),
-        "opinions": Part(Opinions(judged, 800 * scale), share=0.9, start=0.4),
+        "embedding": Part(Embedding(taught, 800 * scale), share=0.7),
+        "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.4),
+        "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.2, weight=0.3, start=0.2),
+        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4, start=0.5),
+        "opinions": Part(Opinions(judged, 800 * scale), share=0.8, start=0.5),
     }
     student.to(device)
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)

@@ -4,9 +4,9 @@ import inspect
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import typer
 from typer import Argument, Option
 
+from nautile.errors import Stopped
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.question import labels_from
 
@@ -39,9 +39,8 @@ def finetune(**given: Any) -> None:
         run(**given)
     except KeyboardInterrupt as stop:
         same = "the same command without --overwrite" if given["overwrite"] else "the same command"
-        told = "; ".join(["stopped", f"{same} goes on from the last checkpoint", *getattr(stop, "__notes__", ())])
-        typer.echo(f"nautile: {told}", err=True)
-        raise typer.Exit(130) from None
+        notes: list[str] = getattr(stop, "__notes__", [])
+        raise Stopped("; ".join([f"{same} goes on from the last checkpoint", *notes])) from None
 
 
 def _flag(name: str) -> inspect.Parameter:
