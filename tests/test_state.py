@@ -14,6 +14,8 @@ from torch import Tensor
 
 from nautile.errors import NautileError
 from nautile.model.heads import NautileForCausalLM
+from nautile.model.layout import Layout
+from nautile.model.sca import SCA
 from nautile.model.spectral import CHUNK
 from nautile.model.state import AttentionState, NautileState, SCAState
 
@@ -94,7 +96,11 @@ def test_sums_under_bf16_are_as_exact_as_float32(how: str) -> None:
     if how == "weights":
         model = model.to(torch.bfloat16)
     layer, scores, state = model.model.blocks[0].sca, [], None
-    layer.register_forward_pre_hook(lambda module, inputs: scores.append(module._project(*inputs[:2], None)[1]))
+
+    def note(module: SCA, inputs: tuple[Tensor, Layout, SCAState | None]) -> None:
+        scores.append(module._convolve(module.in_proj(inputs[0]), inputs[1], None)[1])
+
+    layer.register_forward_pre_hook(note)
     ids = tokens(1, 600)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
         model(ids)

@@ -28,6 +28,13 @@ class Layout(NamedTuple):
         """Undo `compact`."""
         return x_BLD if self.order_BL is None else _gather(x_BLD, self.order_BL.argsort(dim=1))
 
+    def part(self, rows: slice, tokens: slice) -> "Layout":
+        """The layout of some rows and tokens, which are continued from what stood before them; without documents."""
+        positions = self.positions_BL if len(self.positions_BL) == 1 else self.positions_BL[rows]
+        positions = positions[:, tokens]
+        left = None if self.lengths_B is None else (self.lengths_B[rows] - tokens.start).clamp(0, positions.shape[1])
+        return Layout(positions, left)
+
 
 def lay_out(
     batch: int,

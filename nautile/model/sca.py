@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nautile.model.architecture import Architecture
+from nautile.model.conv import causal_conv, conv_tail
 from nautile.model.layout import Layout
 from nautile.model.spectral import (
     Spectrum,
@@ -17,35 +18,7 @@ from nautile.model.spectral import (
     spectral_grid,
 )
 from nautile.model.state import SCAState
-
-
-def causal_conv(
-    z_BLP: Tensor, kernel_P1c: Tensor, tail_BTP: Tensor | None = None, document_BL: Tensor | None = None
-) -> Tensor:
-    """Depthwise convolution over the last c tokens; `tail_BTP` (T = c-1) stands before the first, zeros if None.
-
-    With packed documents a tap that would reach into another document reads zero.
-    """
-    L, c = z_BLP.shape[1], kernel_P1c.shape[-1]
-    padded = F.pad(z_BLP, (0, 0, c - 1, 0)) if tail_BTP is None else torch.cat([tail_BTP, z_BLP], dim=1)
-    if document_BL is None:
-        return F.conv1d(padded.transpose(1, 2), kernel_P1c, groups=z_BLP.shape[-1]).transpose(1, 2)
-    numbers = F.pad(document_BL, (c - 1, 0), value=-1)
-    out = torch.zeros_like(z_BLP)
-    for tap in range(c):
-        same = (numbers[:, tap : tap + L] == document_BL)[..., None]
-        out = out + padded[:, tap : tap + L] * kernel_P1c[:, 0, tap] * same
-    return out
-
-
-def conv_tail(z_BLP: Tensor, width: int, tail_BTP: Tensor | None, lengths_B: Tensor | None) -> Tensor:
-    """The last `width` real inputs of the convolution in each row, zeros where a row is shorter. (B,width,P)."""
-    before = z_BLP.new_zeros(z_BLP.shape[0], width, z_BLP.shape[2]) if tail_BTP is None else tail_BTP
-    joined = torch.cat([before, z_BLP], dim=1)
-    if lengths_B is None:
-        return joined[:, joined.shape[1] - width :]
-    at_BT = lengths_B[:, None] + torch.arange(width, device=z_BLP.device)
-    return joined.gather(1, at_BT[..., None].expand(-1, -1, joined.shape[2]))
+from nautile.model.tiles import in_tiles
 
 
 class GatedRMSNorm(nn.Module):
@@ -85,11 +58,18 @@ class SCA(nn.Module):
 
     def forward(self, x_BLD: Tensor, layout: Layout, state: SCAState | None = None) -> Tensor:
         """Mix the tokens of x (the block's normed input) causally; `state` is read and replaced by its successor."""
-        k_BLKH, s_BLK, q_BLQHM2 = self._project(x_BLD, layout, state)
-        with torch.autocast(x_BLD.device.type, enabled=False):
+        a = self.architecture
+        z_BLP, gate_BLJ = self.in_proj(x_BLD), self.gate_proj(x_BLD)
+        mixed_BLR = in_tiles(self._mix, z_BLP, gate_BLJ, layout, state, a.memory_heads * a.head_width)
+        return self.out_proj(mixed_BLR)
+
+    def _mix(self, z_BLP: Tensor, gate_BLJ: Tensor, layout: Layout, state: SCAState | None) -> Tensor:
+        """Everything between the projections: (B,L,R)."""
+        k_BLKH, s_BLK, q_BLQHM2 = self._convolve(z_BLP, layout, state)
+        with torch.autocast(z_BLP.device.type, enabled=False):
             spectrum = self.spectrum()
             w_BLK = self._weights(s_BLK, layout.positions_BL)
-            if state is not None and state.sums is not None and x_BLD.shape[1] == 1 and layout.lengths_B is None:
+            if state is not None and state.sums is not None and z_BLP.shape[1] == 1 and layout.lengths_B is None:
                 o_BLKJ, sums = sca_step(k_BLKH, w_BLK, q_BLQHM2, spectrum, state.sums)
             else:
                 o_BLKJ, sums = sca_chunked(
@@ -103,7 +83,7 @@ class SCA(nn.Module):
                 )
         if state is not None:
             state.sums = sums
-        return self._fuse(o_BLKJ, x_BLD)
+        return self._fuse(o_BLKJ, gate_BLJ)
 
     def spectrum(self) -> Spectrum:
         """θ, ω, η and the fading of the sums, derived from the parameters at each call."""
@@ -117,10 +97,9 @@ class SCA(nn.Module):
             F.pad(fade_K, (0, a.anchor_heads)),
         )
 
-    def _project(self, x_BLD: Tensor, layout: Layout, state: SCAState | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _convolve(self, z_BLP: Tensor, layout: Layout, state: SCAState | None) -> tuple[Tensor, Tensor, Tensor]:
         """Step 1: keys (B,L,K,H), scores (B,L,K) and queries (B,L,Q,H,M,2)."""
         a = self.architecture
-        z_BLP = self.in_proj(x_BLD)
         kernel = self.conv_weight.to(z_BLP.dtype)
         tail = None if state is None else state.tail_BTP
         mixed = F.silu(causal_conv(z_BLP, kernel, tail, layout.document_BL))
@@ -143,9 +122,9 @@ class SCA(nn.Module):
         slopes_K = F.softplus(self.anchor_slopes.float())
         return torch.cat([decaying, anchor_weights(anchored, slopes_K, positions_BL, a.clip_weights)], dim=-1)
 
-    def _fuse(self, o_BLKJ: Tensor, x_BLD: Tensor) -> Tensor:
-        """Step 6: gated norm, per-head readout with a sigmoid gate, projection back to D."""
+    def _fuse(self, o_BLKJ: Tensor, gate_BLJ: Tensor) -> Tensor:
+        """Step 6: gated norm, per-head readout with a sigmoid gate."""
         K = self.architecture.memory_heads
-        o = self.gated_norm(o_BLKJ.flatten(2), self.gate_proj(x_BLD)).unflatten(-1, (K, -1))
+        o = self.gated_norm(o_BLKJ.flatten(2), gate_BLJ).unflatten(-1, (K, -1))
         v, g = torch.einsum("blkj,kjr->blkr", o, self.readout.to(o.dtype)).chunk(2, dim=-1)
-        return self.out_proj((v * torch.sigmoid(g)).flatten(2))
+        return (v * torch.sigmoid(g)).flatten(2)

@@ -4,7 +4,7 @@ No tensor of a state is ever written in place, so a snapshot is a copy of refere
 continues from it cannot change it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -34,6 +34,11 @@ class SCAState:
             new.sums = Sums(*(change(part) for part in self.sums))
             new.tail_BTP = change(self.tail_BTP)
         return new
+
+    def fill(self, parts: Sequence["SCAState"]) -> None:
+        """Take over the rows of `parts`, one after the other."""
+        self.sums = Sums(*(torch.cat(same) for same in zip(*(p.sums for p in parts if p.sums), strict=True)))
+        self.tail_BTP = torch.cat([part.tail_BTP for part in parts if part.tail_BTP is not None])
 
 
 class AttentionState:

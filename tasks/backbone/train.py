@@ -26,7 +26,7 @@ from nautile.tasks.backbone.tokens import fit_tokens
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
-SCALE_SPEED, TOKEN_SPEED = 20.0, 3.0
+SCALE_SPEED, TOKEN_SPEED = 20.0, 2.0
 PASSES = 6  # over the texts, for the token vectors alone
 
 
@@ -63,7 +63,7 @@ def main(
     data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
     folder: Annotated[Path, typer.Argument(help="folder of the run")],
     minutes: float = 120,
-    learning_rate: float = 3e-4,
+    learning_rate: float = 2e-4,
     scale: Annotated[int, typer.Option(help="times as many texts a step: 1 for a CPU")] = 1,
     device: str = "cpu",
     encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
@@ -88,11 +88,11 @@ def main(
         fit_tokens(student.to(device), taught, PASSES, seed)
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
     objectives = {
-        "embedding": Part(Embedding(taught, 800 * scale), share=0.7),
-        "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.4),
-        "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.2, weight=0.3, start=0.2),
-        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4, start=0.5),
-        "opinions": Part(Opinions(judged, 800 * scale), share=0.8, start=0.5),
+        "embedding": Part(Embedding(taught, 800 * scale), share=0.6),
+        "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
+        "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.15, weight=0.3),
+        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
+        "opinions": Part(Opinions(judged, 800 * scale), share=0.8),
     }
     student.to(device)
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)

@@ -1,0 +1,62 @@
+"""The causal depthwise convolution before SCA's memory, and the inputs that it leaves for what comes next."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def causal_conv(
+    z_BLP: Tensor, kernel_P1c: Tensor, tail_BTP: Tensor | None = None, document_BL: Tensor | None = None
+) -> Tensor:
+    """Depthwise convolution over the last c tokens; `tail_BTP` (T = c-1) stands before the first, zeros if None.
+
+    With packed documents a tap that would reach into another document reads zero.
+    """
+    L, c = z_BLP.shape[1], kernel_P1c.shape[-1]
+    padded = F.pad(z_BLP, (0, 0, c - 1, 0)) if tail_BTP is None else torch.cat([tail_BTP, z_BLP], dim=1)
+    if document_BL is None:
+        return _Depthwise.apply(padded, kernel_P1c)
+    numbers = F.pad(document_BL, (c - 1, 0), value=-1)
+    out = torch.zeros_like(z_BLP)
+    for tap in range(c):
+        same = (numbers[:, tap : tap + L] == document_BL)[..., None]
+        out = out + padded[:, tap : tap + L] * kernel_P1c[:, 0, tap] * same
+    return out
+
+
+def conv_tail(z_BLP: Tensor, width: int, tail_BTP: Tensor | None, lengths_B: Tensor | None) -> Tensor:
+    """The last `width` real inputs of the convolution in each row, zeros where a row is shorter. (B,width,P)."""
+    before = z_BLP.new_zeros(z_BLP.shape[0], width, z_BLP.shape[2]) if tail_BTP is None else tail_BTP
+    if lengths_B is None:
+        return torch.cat([before, z_BLP[:, -width:]], dim=1)[:, -width:]
+    at_BT = lengths_B[:, None] + torch.arange(width, device=z_BLP.device)
+    return torch.cat([before, z_BLP], dim=1).gather(1, at_BT[..., None].expand(-1, -1, z_BLP.shape[2]))
+
+
+def _by_channel(x_BSP: Tensor, kernel_Pc: Tensor) -> Tensor:
+    """(B,L,P), L = S - c + 1. A picture of one line, channels last: on a CPU ten times as fast as conv1d."""
+    picture = F.conv2d(x_BSP.transpose(1, 2)[:, :, None], kernel_Pc[:, None, None], groups=len(kernel_Pc))
+    return picture[:, :, 0].transpose(1, 2)
+
+
+class _Depthwise(torch.autograd.Function):
+    """`_by_channel` whose gradients take its fast way too."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BSP: Tensor, kernel_P1c: Tensor) -> Tensor:
+        ctx.save_for_backward(x_BSP, kernel_P1c)
+        return _by_channel(x_BSP.contiguous(), kernel_P1c[:, 0])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (x_BSP, kernel_P1c), (grad_BLP,) = ctx.saved_tensors, grads
+        c, L = kernel_P1c.shape[-1], grad_BLP.shape[1]
+        of_x = of_kernel = None
+        if ctx.needs_input_grad[0]:
+            of_x = _by_channel(F.pad(grad_BLP, (0, 0, c - 1, c - 1)), kernel_P1c[:, 0].flip(-1))
+        if ctx.needs_input_grad[1]:
+            taps = [(x_BSP[:, tap : tap + L].float() * grad_BLP.float()).sum((0, 1)) for tap in range(c)]
+            of_kernel = torch.stack(taps, dim=-1)[:, None].to(kernel_P1c.dtype)
+        return of_x, of_kernel
