@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parent))
 
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests compile for longer than they run
+os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))  # before Triton is imported
 torch.set_num_threads(1)
 settings.register_profile("nautile", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("nautile")

@@ -21,6 +21,13 @@ from nautile.model.state import SCAState
 from nautile.model.tiles import in_tiles
 
 
+def conv_silu(
+    z_BLP: Tensor, kernel_P1c: Tensor, tail_BTP: Tensor | None = None, document_BL: Tensor | None = None
+) -> Tensor:
+    """SiLU of `causal_conv`."""
+    return F.silu(causal_conv(z_BLP, kernel_P1c, tail_BTP, document_BL))
+
+
 class GatedRMSNorm(nn.Module):
     """RMSNorm(o · silu(gate)) · weight over the last dimension, computed in float32. Paper: step 6."""
 
@@ -102,7 +109,7 @@ class SCA(nn.Module):
         a = self.architecture
         kernel = self.conv_weight.to(z_BLP.dtype)
         tail = None if state is None else state.tail_BTP
-        mixed = F.silu(causal_conv(z_BLP, kernel, tail, layout.document_BL))
+        mixed = conv_silu(z_BLP, kernel, tail, layout.document_BL)
         if state is not None:
             state.tail_BTP = conv_tail(z_BLP, a.conv_kernel - 1, tail, layout.lengths_B)
         K, H = a.memory_heads, a.head_width
