@@ -99,6 +99,7 @@ def classify(
     set_coverage: Annotated[float | None, Option(help="Add label sets that hold the truth this often.")] = None,
     no_detail: Annotated[bool, Option("--no-detail", help="No column of probabilities for each label.")] = False,
     model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,
+    precision: Annotated[str, Option(help="float32, or bfloat16: faster where the processor has it.")] = "float32",
     threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the output, drop an unfinished job.")] = False,
@@ -122,6 +123,7 @@ def classify(
         none_of_these=none_of_these,
         permutations=permutations,
         policy=Policy(threshold, answer_share, set_coverage, detail=not no_detail),
+        precision=precision,
     )
 
     def load() -> "Table":

@@ -11,6 +11,7 @@ from nautile.tasks.names import check_labels
 
 DEFAULT_TASK = "sentiment"
 BASE = "nautile-mini"
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ class Policy:
 
 @dataclass(frozen=True)
 class Question:
-    """A built-in task or a model's own labels, or (zero-shot) `labels`, pairs of name and description ("": none)."""
+    """A built-in task or a model's own labels, or (zero-shot) `labels`, pairs of name and description ("": none).
+
+    `precision` is what the backbone computes in.
+    """
 
     task: str | None = None
     model: str | None = None
@@ -45,10 +49,12 @@ class Question:
     none_of_these: bool = False
     permutations: int = 1
     policy: Policy = Policy()
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.task is not None and not isinstance(self.task, str):
             raise NautileError(f"task must be a name, not {self.task!r}; for several tasks use nautile.analyze")
+        check_precision(self.precision)
         if not isinstance(self.permutations, int) or self.permutations < 1:
             raise NautileError(f"permutations must be a number from 1 up, not {self.permutations!r}")
         if self.labels is None:
@@ -62,6 +68,12 @@ class Question:
         check_labels([name for name, _ in self.labels], joined=self.multi_label)
         if len(self.labels) < 2 and not (self.none_of_these or self.multi_label):
             raise NautileError("one label leaves nothing to choose: add labels, none_of_these=True or multi_label=True")
+
+
+def check_precision(precision: str) -> None:
+    """Raise NautileError where it is none of PRECISIONS."""
+    if precision not in PRECISIONS:
+        raise NautileError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
 
 
 def question(

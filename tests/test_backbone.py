@@ -19,6 +19,7 @@ from nautile.tasks.backbone.label_sets import LabelSet
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
 from nautile.tasks.backbone.run import Part, Run
 from nautile.tasks.backbone.texts import gather, key, passages, phrase
+from nautile.tasks.backbone.tokens import fit_tokens, read_tokens
 from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads import sentiment_data
@@ -63,6 +64,17 @@ def taught(tmp_path: Path) -> Taught:
     vectors = Vectors(tmp_path / "vectors.f16")
     vectors.extend(TEXTS, teacher)
     return Taught(TEXTS, vectors, VOCABULARY)
+
+
+def test_fitted_tokens_bring_the_beginning_close_to_the_teacher(taught: Taught) -> None:
+    new = student()
+    new.begin(torch.randn(VOCABULARY.size, 32), torch.randn(SHARED_WIDTH, 32))
+    with torch.inference_mode():
+        tiny.close(read_tokens(new, TEXTS[:9]), new.read(TEXTS[:9])[0])
+    fit_tokens(new, taught, passes=200, seed=0)
+    with torch.inference_mode():
+        found = new.matching.embed(new.read(TEXTS)[0])
+    assert (found * teacher(TEXTS)).sum(-1).mean() > 0.95
 
 
 @pytest.fixture

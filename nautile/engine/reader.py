@@ -69,4 +69,4 @@ class Reader:
         ids_BL, mask_BL = (part.to(self.model.device) for part in pad_right(rows))
         state = None if prefix is None else prefix.state.branch(len(rows))
         hidden_BLD = self.model(ids_BL, mask_BL, past_key_values=state).last_hidden_state
-        return pool(hidden_BLD, mask_BL, self.model.config.pooling).double().cpu()
+        return pool(hidden_BLD.float(), mask_BL, self.model.config.pooling).double().cpu()

@@ -22,7 +22,7 @@ TASKS = ("sentiment", "emotion", "intent", "topic")
 KEPT = 4  # models kept in memory
 
 
-def load_task(task: str) -> tuple[Reader, Head]:
+def load_task(task: str, precision: str = "float32") -> tuple[Reader, Head]:
     """A built-in task: its head, and the reader of the shared backbone, or of its own where it has one.
 
     Raises:
@@ -30,42 +30,45 @@ def load_task(task: str) -> tuple[Reader, Head]:
     """
     if not isinstance(task, str) or task not in TASKS:
         raise NautileError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
-    return load_judging(Path(locate(BASE)) / "heads" / task)
+    return load_judging(Path(locate(BASE)) / "heads" / task, precision)
 
 
-def load_judging(model: str | Path) -> tuple[Reader, Head]:
+def load_judging(model: str | Path, precision: str = "float32") -> tuple[Reader, Head]:
     """The reader and head of a fine-tuned folder (adapter, head or checkpoint), or of a checkpoint with labels.
+
+    The reader computes in `precision`, the head in float32.
 
     Raises:
         NautileError: no such model, a damaged one, one without labels, or one whose base has changed.
     """
-    return _load_judging(str(locate(model)), stamp(model))
+    return _load_judging(str(locate(model)), stamp(model), precision)
 
 
 @lru_cache(maxsize=KEPT)
-def _load_judging(model: str, stamp: Stamp) -> tuple[Reader, Head]:
+def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Head]:
     place = Path(model)
     if (place / "head.safetensors").is_file():
         head = load_head(place)
         base = str(head.about.get("base", BASE))
         _check_base(place, base, head.about)
-        return base_reader(base), head
+        return base_reader(base, precision), head
     known = read_about(place) if (place / "head.json").is_file() else {}
     scored = _adapted(place, known) if (place / "adapter_config.json").is_file() else load(model)
     if not isinstance(scored, NautileForSequenceClassification):
         kind = type(scored).__name__
         raise NautileError(f"{model}: a {kind} has no labels; give a sequence classification checkpoint")
-    return Reader(scored), _head_of(scored, known)
+    head = _head_of(scored, known)
+    return Reader(scored.to(getattr(torch, precision))), head
 
 
-def base_reader(base: str) -> Reader:
+def base_reader(base: str, precision: str = "float32") -> Reader:
     """The reader of a base model; several heads share it as long as its files stay as they are."""
-    return _base_reader(base, stamp(base))
+    return _base_reader(base, stamp(base), precision)
 
 
 @lru_cache(maxsize=KEPT)
-def _base_reader(base: str, stamp: Stamp) -> Reader:
-    return Reader(load(base))
+def _base_reader(base: str, stamp: Stamp, precision: str) -> Reader:
+    return Reader(load(base, getattr(torch, precision)))
 
 
 def _check_base(place: Path, base: str, about: Mapping[str, Any]) -> None:

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from nautile.engine.reader import Reader
 from nautile.errors import NautileError
-from nautile.model.checkpoints import load
 from nautile.tasks.bench.speed.models import body_bytes, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
 from nautile.tasks.bench.speed.texts import texts
@@ -40,8 +38,7 @@ def classify(session: Session) -> None:
 
 def nautile_work(read: Sequence[str], dtype: str) -> Work:
     """All that `classify` does with a task: distinct texts, labels, probabilities."""
-    _, head = load_task(TASK)
-    judge = HeadJudge(Reader(load(BASE, getattr(torch, dtype))), head)
+    judge = HeadJudge(*load_task(TASK, dtype))
     model, tokens = judge.reader.model, sum(map(len, judge.reader.vocabulary.encode_batch(read)))
     return Work(lambda: judge(read), len(read), tokens * token_flops(model), body_bytes(model))
 
