@@ -138,6 +138,31 @@ def test_a_snapshot_is_not_changed_by_later_forwards(model: NautileForCausalLM) 
     assert torch.equal(follow(model, more, snapshot), expected)
 
 
+def test_many_single_tokens_grow_the_room_and_leave_snapshots_alone(model: NautileForCausalLM) -> None:
+    ids, other = tokens(2, 110), tokens(2, 110, seed=5)
+    with torch.inference_mode():
+        state = model(ids[:, :3], use_cache=True).past_key_values
+        for at in range(3, 90):
+            state = model(ids[:, at : at + 1], past_key_values=state).past_key_values
+    branch = state.snapshot()
+    with torch.no_grad():  # what inference mode made is copied, not written
+        for at in range(90, 110):
+            found = model(ids[:, at : at + 1], past_key_values=state).logits
+            aside = model(other[:, at : at + 1], past_key_values=branch).logits
+        close(found[:, -1], model(ids).logits[:, -1])
+        close(aside[:, -1], model(torch.cat([ids[:, :90], other[:, 90:]], dim=1)).logits[:, -1])
+
+
+def test_a_step_copies_no_keys(model: NautileForCausalLM) -> None:
+    state = read(model, tokens(2, 5))
+    attention = next(layer for layer in state.layers if isinstance(layer, AttentionState))
+    places = set()
+    for _ in range(20):
+        follow(model, tokens(2, 1), state)
+        places.add(attention.k_BGSE.data_ptr())
+    assert len(places) == 1
+
+
 def test_the_original_is_not_changed_by_its_snapshot(model: NautileForCausalLM) -> None:
     """Pitfall 11, the other way round; sums and attention return together."""
     state, more = read(model, tokens(2, 5)), tokens(2, 3, seed=5)

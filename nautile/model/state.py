@@ -1,6 +1,6 @@
 """What a prefix leaves behind: sums and a convolution tail in SCA layers, keys and values in attention layers.
 
-No tensor of a state is ever written in place, so a snapshot is a copy of references: it costs nothing, and what
+What a state has read is never written again, so a snapshot is a copy of references: it costs nothing, and what
 continues from it cannot change it.
 """
 
@@ -42,7 +42,10 @@ class SCAState:
 
 
 class AttentionState:
-    """One attention layer's memory: keys, rotated and normalised, and values, (B,G,S,E)."""
+    """One attention layer's memory: keys, rotated and normalised, and values, (B,G,S,E).
+
+    While single tokens are appended both are views of `room`, larger tensors that no other state writes to.
+    """
 
     is_compileable = False
     supports_early_init = False
@@ -50,21 +53,47 @@ class AttentionState:
     def __init__(self) -> None:
         self.k_BGSE: Tensor | None = None
         self.v_BGSE: Tensor | None = None
+        self.room: tuple[Tensor, Tensor] | None = None
 
     def extend(self, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
         """Append the current tokens; returns all keys and values."""
         if self.k_BGSE is not None and self.v_BGSE is not None:
-            k_BGLE = torch.cat([self.k_BGSE, k_BGLE], dim=2)
-            v_BGLE = torch.cat([self.v_BGSE, v_BGLE], dim=2)
+            past, new = (self.k_BGSE, self.v_BGSE), (k_BGLE, v_BGLE)
+            if k_BGLE.shape[2] == 1 and not any(part.requires_grad for part in (*past, *new)):
+                k_BGLE, v_BGLE = self._append(past, new)
+            else:
+                k_BGLE, v_BGLE = (torch.cat(parts, dim=2) for parts in zip(past, new, strict=True))
         self.k_BGSE, self.v_BGSE = k_BGLE, v_BGLE
         return k_BGLE, v_BGLE
 
+    def _append(self, past: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Write one token into the room, a larger one where it is full: a step copies no past but now and then."""
+        S = past[0].shape[2]
+        if (room := self.room) is None or room[0].shape[2] == S or _is_closed(room[0]):
+            room = self.room = _with_space(past[0]), _with_space(past[1])
+        for place, part in zip(room, new, strict=True):
+            place[:, :, S] = part[:, :, 0]
+        return room[0][:, :, : S + 1], room[1][:, :, : S + 1]
+
     def select(self, change: Callable[[Tensor], Tensor]) -> "AttentionState":
-        """A state whose batch dimension is changed by `change`."""
+        """A state whose batch dimension is changed by `change`; it has no room yet."""
         new = AttentionState()
         if self.k_BGSE is not None and self.v_BGSE is not None:
             new.k_BGSE, new.v_BGSE = change(self.k_BGSE), change(self.v_BGSE)
         return new
+
+
+def _with_space(past_BGSE: Tensor) -> Tensor:
+    """A copy with space for half as many tokens again."""
+    B, G, S, E = past_BGSE.shape
+    room = past_BGSE.new_empty(B, G, S + S // 2 + 64, E)
+    room[:, :, :S] = past_BGSE
+    return room
+
+
+def _is_closed(room: Tensor) -> bool:
+    """Made in inference mode, such a tensor must not be written outside of it."""
+    return room.is_inference() and not torch.is_inference_mode_enabled()
 
 
 class NautileState(Cache):
