@@ -15,7 +15,7 @@ MINUTES = 120
 PYTHON = .venv/bin/python
 mini:
 	test -f $(RUN)/texts.json || $(PYTHON) -m nautile.tasks.backbone.texts $(CORPUS) $(DATA) $(RUN)
-	$(PYTHON) -m nautile.tasks.backbone.vectors $(RUN) --count 400000
-	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --count 100000
+	$(PYTHON) -m nautile.tasks.backbone.vectors $(RUN) --count 600000
+	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --minutes 75 --count 250000
 	$(PYTHON) -m nautile.tasks.backbone.train $(CORPUS) $(DATA) $(RUN) --minutes $(MINUTES) --compiled
 	$(PYTHON) -m nautile.tasks.heads.build $(RUN) $(DATA) $(CORPUS) nautile/assets/nautile-mini

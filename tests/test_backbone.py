@@ -15,6 +15,7 @@ from torch import Tensor
 from nautile.errors import NautileError
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone import run, train
+from nautile.tasks.backbone.compare import compare, embedder
 from nautile.tasks.backbone.label_sets import LabelSet
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
 from nautile.tasks.backbone.run import Part, Run
@@ -338,3 +339,14 @@ def test_dev_rows_are_the_same_each_time_and_at_most_so_many_a_set(tmp_path: Pat
     found = dev_rows(tmp_path, ("sst2", "goemotions"))
     assert found == dev_rows(tmp_path, ("sst2", "goemotions"))
     assert len(found) == len(set(found)) == 2 * ROWS
+
+
+def test_a_student_is_compared_with_its_teacher(taught: Taught) -> None:
+    new = student()
+    texts = [text for text in TEXTS if len(text.split()) == 1]
+    likeness, of_labels, own, *_, best = compare(embedder(new), teacher, texts, texts)
+    assert best == 1.0
+    assert -0.5 < likeness < 0.5
+    assert likeness == pytest.approx(of_labels, abs=0.2)
+    assert own == 1.0  # each text is its own label
+    assert compare(teacher, teacher, texts, texts)[:2] == pytest.approx([1.0, 1.0])
