@@ -153,6 +153,16 @@ def test_many_single_tokens_grow_the_room_and_leave_snapshots_alone(model: Nauti
         close(aside[:, -1], model(torch.cat([ids[:, :90], other[:, 90:]], dim=1)).logits[:, -1])
 
 
+def test_single_tokens_before_and_after_several(model: NautileForCausalLM) -> None:
+    ids, state, found = tokens(2, 9), None, []
+    with torch.no_grad():
+        for start, end in ((0, 1), (1, 2), (2, 5), (5, 6), (6, 8), (8, 9)):
+            out = model(ids[:, start:end], past_key_values=state, use_cache=True)
+            state = out.past_key_values
+            found.append(out.logits)
+        close(torch.cat(found, dim=1), model(ids).logits)
+
+
 def test_a_step_copies_no_keys(model: NautileForCausalLM) -> None:
     state = read(model, tokens(2, 5))
     attention = next(layer for layer in state.layers if isinstance(layer, AttentionState))

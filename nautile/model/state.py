@@ -62,6 +62,7 @@ class AttentionState:
             if k_BGLE.shape[2] == 1 and not any(part.requires_grad for part in (*past, *new)):
                 k_BGLE, v_BGLE = self._append(past, new)
             else:
+                self.room = None
                 k_BGLE, v_BGLE = (torch.cat(parts, dim=2) for parts in zip(past, new, strict=True))
         self.k_BGSE, self.v_BGSE = k_BGLE, v_BGLE
         return k_BGLE, v_BGLE
