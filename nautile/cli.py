@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stopped() if code == _STOPPED else code  # typer gives this code for a KeyboardInterrupt
     except Stopped as stop:
         return _stopped(str(stop))
+    except typer.Abort:  # typer gives this for an EOFError
+        return _fail("an input ended before its time: is the file whole?")
     except _USAGE_ERROR as error:
         said = error.format_message()
         return _fail(f"{said} (nautile --help tells more)") if said else 0  # no arguments: help was shown

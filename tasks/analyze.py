@@ -15,7 +15,7 @@ from nautile.tasks.frames import judged_frame
 from nautile.tasks.heads.head import Head
 from nautile.tasks.heads.loading import TASKS, load_judging, load_task
 from nautile.tasks.judge import Finished, Table
-from nautile.tasks.question import Policy, check_precision
+from nautile.tasks.question import Policy
 
 
 class Panel(Table):
@@ -104,7 +104,6 @@ def load_panel(tasks: Sequence[str | Path], detail: bool = False, precision: str
         raise NautileError(f"tasks must be a list, such as ['sentiment'], not {tasks!r}")
     if odd := [task for task in tasks if not isinstance(task, str | Path)]:
         raise NautileError(f"tasks must be names or folders, not {odd[0]!r}")
-    check_precision(precision)
     heads = {
         Path(task).name: load_task(str(task), precision) if task in TASKS else load_judging(task, precision)
         for task in tasks

@@ -163,10 +163,35 @@ def test_single_tokens_before_and_after_several(model: NautileForCausalLM) -> No
         close(torch.cat(found, dim=1), model(ids).logits)
 
 
+def test_a_step_under_gradients_and_one_in_another_dtype_leave_the_room(model: NautileForCausalLM) -> None:
+    ids = tokens(2, 8)
+    state = read(model, ids[:, :3])
+    follow(model, ids[:, 3:6], state)
+    last = [model(ids[:, at : at + 1], past_key_values=state).logits for at in (6, 7)]
+    torch.stack(last).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        state = model(ids[:, :3], use_cache=True).past_key_values
+    found = follow(model, ids[:, 3:], state)
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("length", [1, 2, 2 * CHUNK + 5])
+def test_a_convolution_over_one_token_leaves_no_tail(length: int) -> None:
+    model, ids = tiny.model(conv_kernel=1), tokens(2, length + 2)
+    with torch.no_grad():
+        whole, state, found = model(ids).logits, None, []
+        for start, end in ((0, length), (length, length + 1), (length + 1, length + 2)):
+            out = model(ids[:, start:end], past_key_values=state, use_cache=True)
+            state = out.past_key_values
+            found.append(out.logits)
+    close(torch.cat(found, dim=1), whole)
+
+
 def test_a_step_copies_no_keys(model: NautileForCausalLM) -> None:
     state = read(model, tokens(2, 5))
     attention = next(layer for layer in state.layers if isinstance(layer, AttentionState))
     places = set()
+    follow(model, tokens(2, 1), state)
     for _ in range(20):
         follow(model, tokens(2, 1), state)
         places.add(attention.k_BGSE.data_ptr())

@@ -44,7 +44,7 @@ class SCAState:
 class AttentionState:
     """One attention layer's memory: keys, rotated and normalised, and values, (B,G,S,E).
 
-    While single tokens are appended both are views of `room`, larger tensors that no other state writes to.
+    From the second single token in a row on, both are views of `room`, larger tensors that no other state writes to.
     """
 
     is_compileable = False
@@ -54,16 +54,19 @@ class AttentionState:
         self.k_BGSE: Tensor | None = None
         self.v_BGSE: Tensor | None = None
         self.room: tuple[Tensor, Tensor] | None = None
+        self.stepped = False
 
     def extend(self, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
         """Append the current tokens; returns all keys and values."""
         if self.k_BGSE is not None and self.v_BGSE is not None:
             past, new = (self.k_BGSE, self.v_BGSE), (k_BGLE, v_BGLE)
-            if k_BGLE.shape[2] == 1 and not any(part.requires_grad for part in (*past, *new)):
+            steps = k_BGLE.shape[2] == 1 and k_BGLE.dtype == past[0].dtype and not torch.is_grad_enabled()
+            if steps and self.stepped:
                 k_BGLE, v_BGLE = self._append(past, new)
             else:
                 self.room = None
                 k_BGLE, v_BGLE = (torch.cat(parts, dim=2) for parts in zip(past, new, strict=True))
+            self.stepped = steps
         self.k_BGSE, self.v_BGSE = k_BGLE, v_BGLE
         return k_BGLE, v_BGLE
 

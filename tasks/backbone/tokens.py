@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Adam, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
-from nautile.tasks.backbone.objectives import Student, match
+from nautile.tasks.backbone.objectives import LONGEST, Student, match
 from nautile.tasks.backbone.vectors import Taught
 
 BATCH = 512  # texts
@@ -18,7 +18,7 @@ TOKEN_RATE, PROJECTION_RATE = 1e-2, 1e-3
 
 def read_tokens(student: Student, texts: list[str]) -> Tensor:
     """Pooled texts (B,D) of a backbone whose layers add nothing: what `Student.read` gives at the beginning."""
-    rows = [row or [student.vocabulary.eos_id] for row in student.vocabulary.encode_batch(texts)]
+    rows = [row[:LONGEST] or [student.vocabulary.eos_id] for row in student.vocabulary.encode_batch(texts)]
     device = student.backbone.device
     ids_N = torch.tensor([token for row in rows for token in row], device=device)
     starts_B = torch.tensor([0, *(len(row) for row in rows[:-1])], device=device).cumsum(0)
@@ -41,4 +41,4 @@ def fit_tokens(student: Student, taught: Taught, passes: int, seed: int) -> None
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
             schedule.step()
-            optimizer.zero_grad()
+        student.zero_grad()

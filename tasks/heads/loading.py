@@ -16,7 +16,7 @@ from nautile.model.heads import NautileForSequenceClassification
 from nautile.model.places import Stamp, fingerprint, locate, stamp
 from nautile.model.released import read_config
 from nautile.tasks.heads.head import Head, load_head, read_about
-from nautile.tasks.question import BASE
+from nautile.tasks.question import BASE, check_precision
 
 TASKS = ("sentiment", "emotion", "intent", "topic")
 KEPT = 4  # models kept in memory
@@ -41,6 +41,7 @@ def load_judging(model: str | Path, precision: str = "float32") -> tuple[Reader,
     Raises:
         NautileError: no such model, a damaged one, one without labels, or one whose base has changed.
     """
+    check_precision(precision)
     return _load_judging(str(locate(model)), stamp(model), precision)
 
 
@@ -63,6 +64,7 @@ def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Hea
 
 def base_reader(base: str, precision: str = "float32") -> Reader:
     """The reader of a base model; several heads share it as long as its files stay as they are."""
+    check_precision(precision)
     return _base_reader(base, stamp(base), precision)
 
 

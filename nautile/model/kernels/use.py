@@ -32,7 +32,11 @@ def use_kernels(enabled: bool = True) -> None:
 def _fits(x: Tensor) -> bool:
     import triton
 
-    return x.dtype in DTYPES and (x.is_cuda or (x.device.type == "cpu" and triton.knobs.runtime.interpret))
+    return (
+        x.numel() > 0
+        and x.dtype in DTYPES
+        and (x.is_cuda or (x.device.type == "cpu" and triton.knobs.runtime.interpret))
+    )
 
 
 def _chunked(k_BLKH: Tensor, w_BLK: Tensor, q_BLQHM2: Tensor, spectrum: Spectrum, **rows: Any) -> tuple[Tensor, Sums]:
