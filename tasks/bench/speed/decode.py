@@ -15,7 +15,7 @@ from nautile.tasks.bench.speed.session import Case, Session, Work
 
 CONTEXTS, TINY_CONTEXTS = (128, 8192), (8, 32)  # tokens
 BATCH, TINY_BATCH = (32, 2048), (2, 16)  # rows, tokens of context
-STEPS = 4  # tokens that one call reads in each row
+STEPS = 16  # tokens that one call reads in each row
 SCA_PART = f"{NAUTILE}'s SCA layers"
 
 
