@@ -87,7 +87,7 @@ def classify(
         set_coverage: add `set`, labels that hold the truth in this share of rows; needs a calibrated model.
         detail: a probability column a label; False where there are many.
         model: a fine-tuned folder or a checkpoint with labels in place of a task; with `labels` the base to use.
-        precision: "bfloat16" reads faster where the processor multiplies such numbers; few labels differ (under 1 %).
+        precision: "bfloat16" reads faster where the processor multiplies such numbers; seldom is a label another.
         progress: show a bar; by default from 1,000 texts on, where standard error is a terminal.
 
     Returns:

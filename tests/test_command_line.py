@@ -129,6 +129,23 @@ def test_long_texts_are_counted(tmp_path: Path, judge: None, capsys: pytest.Capt
     assert table.schema.field("p_confidence").type == pa.float64()
 
 
+def test_an_input_that_ends_before_its_time_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cut(*_: object, **__: object) -> None:
+        raise EOFError
+
+    (tmp_path / "in.csv").write_text("text\none\n")
+    module = fake_judge.module()
+    monkeypatch.setattr(module, "load_judge", cut)
+    monkeypatch.setitem(sys.modules, "nautile.tasks.classify", module)
+    assert classify(tmp_path / "in.csv") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].endswith("an input ended before its time: is the file whole?")
+    assert "Traceback" not in said.err
+
+
 def test_an_error_in_the_input_is_told_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("a,b\n1,2\n")
     script = f"import sys; from nautile.cli import main; main(['classify', {str(tmp_path / 'in.csv')!r}]); "

@@ -80,12 +80,12 @@ def main(
     torch.manual_seed(seed)
     _begin(folder, {"corpus": str(corpus), "data": str(data), "seed": seed, "rate": learning_rate, "scale": scale})
     vocabulary = Vocabulary("nautile", 32_000)
-    student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
+    student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary).to(device)
     taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, vocabulary)
     if not (folder / "checkpoint.pt").exists():
         with torch.no_grad():
             student.begin(*token_embeddings(vocabulary, student.backbone.config.d_model, Teacher(encoder)))
-        fit_tokens(student.to(device), taught, PASSES, seed)
+        fit_tokens(student, taught, PASSES, seed)
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
     objectives = {
         "embedding": Part(Embedding(taught, 800 * scale), share=0.6),
@@ -94,7 +94,6 @@ def main(
         "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
         "opinions": Part(Opinions(judged, 800 * scale), share=0.8),
     }
-    student.to(device)
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
 
 
