@@ -32,7 +32,7 @@ class Architecture:
 
     vocab_size: int = 32_008
     d_model: int = 256
-    num_layers: int = 6
+    num_layers: int = 3
     attention_every: int = 3
     maxlen: int = 1024
     memory_heads: int = 8

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nautile.tasks.backbone.texts import held_out, key, passages, rows
+from nautile.tasks.backbone.texts import held_out, key, passages
+from nautile.tasks.documents import rows
 from nautile.tasks.zero_shot.labels import spoken
 
 STARS = {

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 LOG_EVERY, SAVE_EVERY = 50, 100
 AVERAGE, AVERAGE_EVERY = 0.98, 10  # kept of the average each time, steps
 WARMUP = 100  # steps
 FALL, LOWEST = 0.3, 0.02  # of the time; of the rate
+BETAS, DECAY, SCALE_SPEED = (0.9, 0.98), 0.05, 3.0
 
 
 class Part(NamedTuple):
@@ -128,3 +129,13 @@ class Run:
 def group(parameters: Iterable[nn.Parameter], rate: float, decay: float = 0.0) -> dict[str, Any]:
     """A group of parameters for an optimizer of a run."""
     return {"params": list(parameters), "rate": rate, "lr": rate, "weight_decay": decay}
+
+
+def adamw(named: Iterable[tuple[str, nn.Parameter]], rate: float) -> Optimizer:
+    """Weight decay for matrices, none for norms and spectral parameters; lone scales learn faster."""
+    kinds: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        matrix = parameter.ndim >= 2 and name.endswith((".weight", ".readout"))
+        kind = (rate if parameter.ndim else SCALE_SPEED * rate, DECAY if matrix else 0.0)
+        kinds.setdefault(kind, []).append(parameter)
+    return AdamW([group(found, *kind) for kind, found in kinds.items()], betas=BETAS, fused=True)

@@ -5,17 +5,17 @@ python -m nautile.tasks.backbone.texts CORPUS DATA RUN
 
 import itertools
 import json
-import lzma
 import random
 import re
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from nautile.errors import NautileError
+from nautile.tasks.documents import rows
 
 LONGEST = 400  # characters
 PER_SOURCE = 40_000  # passages a file
@@ -33,12 +33,6 @@ SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 SPEAKER = re.compile(r"^\s*(?:User|Assistant|A|B|Q|[A-Z]{2,12})\s*:\s*")
 # Non-commercial, kept for zero-shot figures, or without texts of their own.
 EXCLUDED = {"agnews", "banking77", "clinc150", "sroie_receipts", "tweet_sentiment"}
-
-
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a .jsonl.xz file."""
-    with lzma.open(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
 
 
 def key(text: str) -> str:

@@ -14,6 +14,7 @@ from nautile.tasks.backbone.vectors import Taught
 
 BATCH = 512  # texts
 TOKEN_RATE, PROJECTION_RATE = 1e-2, 1e-3
+STREAM = 4.0  # times larger at the end: norms undo it, and what untrained layers add to the stream weighs less
 
 
 def read_tokens(student: Student, texts: list[str]) -> Tensor:
@@ -42,3 +43,4 @@ def fit_tokens(student: Student, taught: Taught, passes: int, seed: int) -> None
             optimizer.step()
             schedule.step()
         student.zero_grad()
+    table.weight.data.mul_(STREAM)

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from torch import nn
-from torch.optim import AdamW, Optimizer, SparseAdam
+from torch.optim import Optimizer, SparseAdam
 
 from nautile.engine.memory import keep_pages
 from nautile.errors import NautileError
@@ -19,34 +18,22 @@ from nautile.model.config import NautileConfig
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.label_sets import read_label_sets
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student
-from nautile.tasks.backbone.run import Part, Run, group
+from nautile.tasks.backbone.run import BETAS, Part, Run, adamw
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
 from nautile.tasks.backbone.tokens import fit_tokens
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
-SCALE_SPEED, TOKEN_SPEED = 20.0, 2.0
 PASSES = 6  # over the texts, for the token vectors alone
 
 
 def optimizers(student: Student, rate: float) -> list[Optimizer]:
-    """Weight decay for matrices, none for norms and spectral parameters; lone scales and token vectors learn faster.
-
-    The table of token vectors, two thirds of all parameters, gets sparse gradients: a step costs what it touches.
-    """
+    """The table of token vectors, most of all parameters, gets sparse gradients: a step costs what it touches."""
     table = student.backbone.embed_tokens
     table.sparse = True
-    matrices: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    scales: list[nn.Parameter] = []
-    for name, parameter in student.named_parameters():
-        if parameter is not table.weight:
-            matrix = parameter.ndim >= 2 and name.endswith((".weight", ".readout"))
-            (matrices if matrix else scales if parameter.ndim == 0 else free).append(parameter)
-    dense = [group(matrices, rate, decay=0.05), group(free, rate), group(scales, SCALE_SPEED * rate)]
-    tokens = {"params": [table.weight], "rate": TOKEN_SPEED * rate}
-    return [AdamW(dense, betas=(0.9, 0.98), fused=True), SparseAdam([tokens], betas=(0.9, 0.98))]
+    dense = [(name, parameter) for name, parameter in student.named_parameters() if parameter is not table.weight]
+    return [adamw(dense, rate), SparseAdam([{"params": [table.weight], "rate": rate}], betas=BETAS)]
 
 
 def _begin(folder: Path, options: dict[str, Any]) -> None:
@@ -63,7 +50,7 @@ def main(
     data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
     folder: Annotated[Path, typer.Argument(help="folder of the run")],
     minutes: float = 120,
-    learning_rate: float = 2e-4,
+    learning_rate: float = 1.5e-3,
     scale: Annotated[int, typer.Option(help="times as many texts a step: 1 for a CPU")] = 1,
     device: str = "cpu",
     encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
@@ -88,11 +75,11 @@ def main(
         fit_tokens(student, taught, PASSES, seed)
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
     objectives = {
-        "embedding": Part(Embedding(taught, 800 * scale), share=0.6),
+        "embedding": Part(Embedding(taught, 800 * scale), share=0.8),
         "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
         "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.15, weight=0.3),
         "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
-        "opinions": Part(Opinions(judged, 800 * scale), share=0.8),
+        "opinions": Part(Opinions(judged, 800 * scale), share=0.5),
     }
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
 

@@ -44,6 +44,17 @@ Examples:
   nautile bench bias data/ --model my-sentiment/         a fine-tuned folder
 """
 
+_LANGUAGE = """Measure how well nautile-mini predicts text, and show what it writes.
+
+CORPUS holds NAME.jsonl.xz with the column text; every fiftieth document of each
+file was kept from training. Beside the model's bits a byte are those of xz.
+
+\b
+Examples:
+  nautile bench language corpus/ -o figures              language.json, language.md
+  nautile bench language corpus/ --rows 5                quickly, roughly
+"""
+
 _SPEED = """Time nautile and its peers in turn, beside what this machine could do at best.
 
 NAME is prefill, decode, classify, labels or rows; without any, all are run,
@@ -125,15 +136,30 @@ def bias(
 ) -> None:
     """Run `nautile bench bias`."""
     from rich.console import Console
-    from rich.markdown import Markdown
 
     from nautile.tasks.bench.bias import bias as run
 
     visible = not quiet and Console(stderr=True).is_terminal
-    found = run(data, model, rows, output, seed, resamples, visible)
-    Console(highlight=False).print(Markdown(found.report))
-    if output is not None and not quiet:
-        typer.echo(f"nautile: wrote {output}: bias.json, bias.md", err=True)
+    _tell(run(data, model, rows, output, seed, resamples, visible).report, output, "bias", quiet)
+
+
+@app.command(help=_LANGUAGE)
+def language(
+    corpus: Annotated[Path, Argument(metavar="CORPUS", help="The folder of documents.")],
+    model: Annotated[str, Option(help="nautile-mini, or a checkpoint of a language model.")] = "nautile-mini",
+    rows: Annotated[int, Option(min=0, help="At most so many documents a source; 0: all.")] = 40,
+    output: Annotated[Path | None, Option("--output", "-o", help="Folder for language.json and language.md.")] = None,
+    seed: Annotated[int, Option(min=0, help="Of samples and resamples.")] = 0,
+    resamples: Annotated[int, Option(min=0, help="Bootstrap resamples; 0 for no intervals.")] = 1000,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="No progress, the tables alone.")] = False,
+) -> None:
+    """Run `nautile bench language`."""
+    from rich.console import Console
+
+    from nautile.tasks.bench.language import language as run
+
+    visible = not quiet and Console(stderr=True).is_terminal
+    _tell(run(corpus, model, rows, output, seed, resamples, visible).report, output, "language", quiet)
 
 
 @app.command(help=_SPEED)
@@ -157,6 +183,15 @@ def speed(
     show(findings)
     if output is not None and not quiet:
         typer.echo(f"nautile: wrote {output}", err=True)
+
+
+def _tell(report: str, output: Path | None, name: str, quiet: bool) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console(highlight=False).print(Markdown(report))
+    if output is not None and not quiet:
+        typer.echo(f"nautile: wrote {output}: {name}.json, {name}.md", err=True)
 
 
 def _show(findings: "Findings") -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from nautile.tasks.backbone.teacher import Teacher
-from nautile.tasks.backbone.texts import key, rows
+from nautile.tasks.backbone.texts import key
+from nautile.tasks.documents import rows
 from nautile.tasks.heads.topics import topic_passages
 
 OUT_OF_SCOPE = "out_of_scope"

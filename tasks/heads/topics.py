@@ -26,7 +26,8 @@ import re
 from pathlib import Path
 
 from nautile.tasks.backbone.teacher import Teacher
-from nautile.tasks.backbone.texts import SENTENCE, rows
+from nautile.tasks.backbone.texts import SENTENCE
+from nautile.tasks.documents import rows
 
 WORDS = {
     "arts and entertainment": """film films movie album song single novel novelist painter painting singer songwriter

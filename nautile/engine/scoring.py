@@ -1,0 +1,55 @@
+"""How likely a language model finds texts: their log-probabilities, long ones read on in blocks."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from nautile.engine.batching import batches, pad_right
+from nautile.model.checkpoints import vocabulary_of
+from nautile.model.heads import NautileForCausalLM
+from nautile.model.state import NautileState
+
+BLOCK = 256  # columns whose logits are held at once
+BATCH_TOKENS = 2048
+
+
+class Likelihood(NamedTuple):
+    """Of a text as a document that begins with it: -log p in nats, its tokens, its bytes in UTF-8."""
+
+    nats: float
+    tokens: int
+    size: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        """What a coder with this model would need; not a number for an empty text."""
+        return self.nats / math.log(2) / self.size if self.size else math.nan
+
+
+def score(model: NautileForCausalLM, texts: Sequence[str]) -> list[Likelihood]:
+    """The likelihoods of `texts`, in their order, each from its first token to its last, however long it is."""
+    vocabulary = vocabulary_of(model.config)
+    rows = [[vocabulary.eos_id, *ids] for ids in vocabulary.encode_batch(texts)]
+    found = [Likelihood(0.0, 0, 0)] * len(rows)
+    for group in batches([len(row) for row in rows], BATCH_TOKENS):
+        for index, nats in zip(group, _nats(model, [rows[index] for index in group]), strict=True):
+            found[index] = Likelihood(nats, len(rows[index]) - 1, len(texts[index].encode()))
+    return found
+
+
+@torch.inference_mode()
+def _nats(model: NautileForCausalLM, rows: Sequence[Sequence[int]]) -> list[float]:
+    """-log p of each row's tokens but the first; the state goes on from block to block."""
+    ids_BL, mask_BL = (part.to(model.device) for part in pad_right(rows))
+    state = NautileState(model.config)
+    total_B = torch.zeros(len(rows), dtype=torch.float64)
+    for start in range(0, ids_BL.shape[1] - 1, BLOCK):
+        end = min(start + BLOCK, ids_BL.shape[1] - 1)
+        logits_BLV = model(ids_BL[:, start:end], mask_BL[:, start:end], past_key_values=state).logits
+        targets_BL = ids_BL[:, start + 1 : end + 1]
+        nats_BL = F.cross_entropy(logits_BLV.float().flatten(0, 1), targets_BL.flatten(), reduction="none")
+        total_B += (nats_BL.unflatten(0, targets_BL.shape) * mask_BL[:, start + 1 : end + 1]).sum(1).double().cpu()
+    return total_B.tolist()
