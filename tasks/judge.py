@@ -45,6 +45,11 @@ class Table(ABC):
         """What a reader of the results must know of their probabilities."""
         return ""
 
+    @property
+    def spared(self) -> str:
+        """How much reading was spared so far, where that can be told."""
+        return ""
+
     @abstractmethod
     def read(self, texts: Sequence[str], finished: Finished) -> dict[str, list[Any]]:
         """The columns for distinct texts that hold something; `finished` gets the index of each that is done."""

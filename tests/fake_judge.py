@@ -19,6 +19,7 @@ class FakeJudge:
     """Labels a text by its length; a window holds 1,000 characters."""
 
     remark = ""
+    spared = ""
     main = ("label", "confidence")
 
     columns: ClassVar = {

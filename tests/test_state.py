@@ -233,6 +233,43 @@ def test_a_branch_needs_one_prefix(model: NautileForCausalLM) -> None:
         read(model, tokens(2, 3)).branch(4)
 
 
+@pytest.mark.parametrize("lengths", [(1, CHUNK + 6, 4), (5, 5), (3,)])
+def test_joined_prefixes_go_on_as_each_alone(model: NautileForCausalLM, lengths: tuple[int, ...]) -> None:
+    """Rows that have read 1 token and more than a chunk: several tokens, padded ones, then single ones."""
+    parts = [read(model, tokens(1, length, seed=length)) for length in lengths]
+    kept = [[x.clone() for x in tensors(part)] for part in parts]
+    joined = NautileState.join(parts)
+    assert joined.lengths_B.tolist() == list(lengths)
+    assert (joined.real_BS is None) == (len(set(lengths)) == 1)
+    rows = [tokens(3 + n, seed=9 + n) for n in range(len(lengths))]
+    ids, mask = pad(rows, "left")
+    with torch.no_grad():
+        found = [model(ids, attention_mask=mask, past_key_values=joined).logits]
+    found += [follow(model, tokens(1, 1, seed=20 + n).expand(len(lengths), 1), joined) for n in range(3)]
+    single = torch.cat([tokens(1, 1, seed=20 + n) for n in range(3)], dim=1)
+    for at, (part, row) in enumerate(zip(parts, rows, strict=True)):
+        alone = follow(model, torch.cat([row[None], single], dim=1), part.snapshot())
+        close(torch.cat(found, dim=1)[at, -len(row) - 3 :], alone[0])
+    for part, old in zip(parts, kept, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(tensors(part), old, strict=True))
+
+
+@given(order=st.lists(st.integers(0, 4), min_size=1, max_size=4), seed=seeds(), side=st.sampled_from(["left", "right"]))
+def test_ragged_states_of_several_rows_join_and_part_again(order: list[int], seed: int, side: str) -> None:
+    model = tiny.model(**(BOUNDARY if seed % 2 else RELATIVE))
+    rows = [tokens(length, seed=seed + length) for length in (2, 7, 3, 4, 1)]
+    joined = NautileState.join([read(model, *pad(rows[:2], side)), read(model, *pad(rows[2:], side))])
+    more = tokens(len(order), 2, seed=seed)
+    expected = [model(torch.cat([rows[n], more[at]])[None]).logits[0, -2:] for at, n in enumerate(order)]
+    close(follow(model, more, joined.gather(torch.tensor(order))), torch.stack(expected).detach())
+
+
+def test_only_states_that_have_read_can_be_joined(model: NautileForCausalLM) -> None:
+    for states in ([], [read(model, tokens(1, 2)), NautileState(model.config)]):
+        with pytest.raises(NautileError, match="must have read something"):
+            NautileState.join(states)
+
+
 @given(order=st.lists(st.integers(0, 2), min_size=1, max_size=5), seed=seeds(), side=st.sampled_from(["left", "right"]))
 def test_gathered_and_reordered_rows_equal_recomputed_ones(order: list[int], seed: int, side: str) -> None:
     """Pitfall 9: repeats, drops and permutations of ragged rows."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import nautile
 from nautile.engine.prefix import read_prefix
+from nautile.engine.prefixes import Counts
 from nautile.engine.reader import Reader
 from nautile.errors import NautileError
 from nautile.model.model import NautileModel
@@ -72,6 +73,58 @@ def test_each_row_is_judged_as_if_alone(texts: list[str], permutations: int, mul
     pd.testing.assert_frame_equal(together, alone, rtol=1e-5, atol=1e-5)
 
 
+def test_orders_in_one_stream_read_as_one_order_after_the_other_and_each_text_is_done_once() -> None:
+    asked, done = judge(["refund", "praise", "question"], permutations=3), []
+    texts = [f"{text} {n}" for text in TEXTS for n in range(3)]
+    together = asked.judge(texts, done.append)
+    assert sorted(done) == list(range(len(texts)))
+    apart = []
+    for order in asked.orders:
+        one = judge(["refund", "praise", "question"])
+        one.orders = [order]
+        apart.append(one.judge(texts, lambda index: None))
+    tiny.close(together.probabilities_NC, np.mean([one.probabilities_NC for one in apart], axis=0))
+    tiny.close(together.more["legal_mass"], np.mean([one.more["legal_mass"] for one in apart], axis=0).tolist())
+    assert together.windows == apart[0].windows
+    assert max(together.windows) > 1
+
+
+def test_a_text_is_done_when_its_last_order_is() -> None:
+    asked, read = judge(["refund", "praise"], permutations=3), []
+    finished = asked._at_the_last(read.append, 2)
+    for index, done in ((0, []), (2, []), (1, []), (4, [0]), (5, [0]), (3, [0, 1])):
+        finished(index)
+        assert read == done
+
+
+def test_a_label_list_is_read_once_for_all_judges_on_a_reader_and_its_use_is_counted() -> None:
+    first = judge(["refund", "praise"], permutations=2)
+    assert (first.remark, first.spared) == ("probabilities are not calibrated", "")
+    for _ in range(2):
+        first(TEXTS)
+    distinct, tokens = len(set(TEXTS)), first.counts.read_tokens // 2
+    assert first.counts == Counts(2, 2 * tokens, 4 * distinct, 4 * distinct * tokens)
+    second = ZeroShotJudge(first.reader, first.matching, question(labels=["refund", "praise"], multi_label=True))
+    second(TEXTS)
+    assert second.counts == Counts(0, 0, distinct, distinct * tokens)
+    assert second.spared == f"label list kept, continued {distinct} times"
+    assert first.spared == f"label list read 2 times ({2 * tokens} tokens), continued {4 * distinct} times"
+    assert first.reader.prefixes.counts == first.counts + second.counts
+
+
+def test_a_list_is_read_anew_with_other_weights() -> None:
+    asked, other = judge(["refund", "praise"]), judge(["refund", "praise"])
+    before = asked(TEXTS)["refund"]
+    for one in (asked, other):
+        with torch.no_grad():
+            one.reader.model.embed_tokens.weight.mul_(1.5)
+    after = asked(TEXTS)["refund"]
+    np.testing.assert_allclose(after, other(TEXTS)["refund"], atol=1e-6)
+    assert np.abs(np.subtract(after, before)).max() > 1e-6
+    assert asked.spared.startswith("label list read 2 times")
+    assert other.spared.startswith("label list read once")
+
+
 def test_all_orders_of_a_list_give_the_same_average_when_all_are_read() -> None:
     labels = ["refund", "praise"]
     one, other = judge(labels), judge(labels[::-1])
@@ -84,7 +137,6 @@ def test_labels_keep_their_columns_in_any_order_that_is_read() -> None:
     asked = judge(["refund", "praise", "question"])
     straight = np.array([asked(TEXTS)[name] for name in asked.labels])
     asked.orders = [[2, 0, 1]]
-    del asked._read
     turned = np.array([asked(TEXTS)[name] for name in asked.labels])
     direct = judge(["question", "refund", "praise"])
     expected = np.array([direct(TEXTS)[name] for name in asked.labels])

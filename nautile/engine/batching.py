@@ -14,14 +14,14 @@ def windows(length: int, width: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> Iterator[list[int]]:
     """Group the indices of `lengths` by length, longest first, so that a padded batch has at most `max_tokens`.
 
-    A single item longer than that is a batch of its own. Every index comes exactly once.
+    A single item longer than that is a batch of its own; none has more than `max_rows`. Every index comes exactly once.
     """
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if group and lengths[group[0]] * (len(group) + 1) > max_tokens:
+        if group and (lengths[group[0]] * (len(group) + 1) > max_tokens or len(group) == max_rows):
             yield group
             group = []
         group.append(index)

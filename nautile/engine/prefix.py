@@ -1,7 +1,7 @@
 """A prefix read once: its state, to be continued by any number of texts, and one vector for each of its spans."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,17 +10,33 @@ from nautile.model.model import NautileModel
 from nautile.model.state import NautileState
 
 
-class Prefix(NamedTuple):
-    """The state after a prefix of `tokens` tokens (a batch of one), and the mean hidden state (N,D) of each span."""
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """What a prefix of `tokens` tokens left behind, and the mean hidden state (N,D) of each span."""
 
-    state: NautileState
+    _state: NautileState
     spans_ND: Tensor
     tokens: int
 
+    @property
+    def state(self) -> NautileState:
+        """The state after the prefix, a batch of one: each time a snapshot, so that nothing can advance the prefix."""
+        return self._state.snapshot()
 
-def read_prefix(model: NautileModel, ids: Sequence[int], spans: Sequence[tuple[int, int]]) -> Prefix:
+
+def read_prefix(model: NautileModel, ids: Sequence[int], spans: Sequence[tuple[int, int]] = ()) -> Prefix:
     """Read `ids` in one pass; `spans` are (start, end) token positions, none empty. Gradients flow where enabled."""
     state = NautileState(model.config)
-    hidden_LD = model(torch.tensor([list(ids)], device=model.device), past_key_values=state).last_hidden_state[0]
-    spans_ND = torch.stack([hidden_LD[start:end].float().mean(0) for start, end in spans])
-    return Prefix(state, spans_ND, len(ids))
+    ids_1L = torch.tensor([list(ids)], device=model.device)
+    hidden_LD = model(ids_1L, past_key_values=state).last_hidden_state[0].float()
+    means = [hidden_LD[start:end].mean(0, keepdim=True) for start, end in spans]
+    return Prefix(state, torch.cat([hidden_LD[:0], *means]), len(ids))
+
+
+def continued(prefixes: Sequence[Prefix]) -> NautileState:
+    """The state of a batch whose rows continue from `prefixes`, one a row, repeats and different lengths allowed."""
+    place = {prefix: n for n, prefix in enumerate(dict.fromkeys(prefixes))}
+    if len(place) == 1:
+        return prefixes[0].state.branch(len(prefixes))
+    joined = NautileState.join([prefix.state for prefix in place])
+    return joined.gather(torch.tensor([place[prefix] for prefix in prefixes]))

@@ -1,5 +1,6 @@
 """Texts to vectors: in batches of alike lengths, long ones in windows, alone or after a prefix."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nautile.engine.batching import batches, pad_right, windows
-from nautile.engine.prefix import Prefix
+from nautile.engine.prefix import Prefix, continued
+from nautile.engine.prefixes import Prefixes
 from nautile.errors import NautileError
 from nautile.model.checkpoints import vocabulary_of
 from nautile.model.heads import pool
@@ -16,6 +18,7 @@ from nautile.model.model import NautileModel
 
 WINDOW_TOKENS = 128
 BATCH_TOKENS = 1024  # small enough for the cache, and for the heap to stay whole over millions of rows
+PREFIX_TOKENS = 16_384  # that the rows of a batch continue from: each row has attention's keys and values of its own
 
 
 class Vectors(NamedTuple):
@@ -30,6 +33,7 @@ class Reader:
     """Read texts with a backbone.
 
     A text of more than `window` tokens is read in even windows; their vectors are averaged, weighted by length.
+    `prefixes` keeps what texts may continue from, and counts how often they do.
     """
 
     def __init__(self, model: PreTrainedModel, window: int = WINDOW_TOKENS, batch_tokens: int = BATCH_TOKENS) -> None:
@@ -37,36 +41,66 @@ class Reader:
         if not isinstance(backbone, NautileModel):
             raise NautileError(f"a {type(model).__name__} cannot be read with: give a Nautile model")
         self.model = backbone.eval()
+        self.prefixes = Prefixes(self.model)
         self.vocabulary = vocabulary_of(backbone.config)
         self.window, self.batch_tokens = window, batch_tokens
 
     def __call__(
         self,
         texts: Sequence[str],
-        prefix: Prefix | None = None,
+        prefix: Prefix | Sequence[Prefix] | None = None,
         finished: Callable[[int], None] = lambda index: None,
     ) -> Vectors:
-        """The vectors of `texts`, in their order; `finished` gets the index of each text that is done."""
-        ids = self.vocabulary.encode_batch(texts)
+        """The vectors of `texts`, in their order; `finished` gets the index of each text that is done.
+
+        Args:
+            texts: any texts; an empty one has no window, and zero for a vector.
+            prefix: what all texts continue from, or one prefix a text; a batch may hold texts after several of them.
+            finished: is called once for each text that has a window.
+
+        Raises:
+            NautileError: another number of prefixes than of texts.
+        """
+        ids = self._encoded(texts)
+        prefixes = _one_each(prefix, len(texts))
         spans = [(text, part) for text, row in enumerate(ids) for part in windows(len(row), self.window)]
         counts = [len(windows(len(row), self.window)) for row in ids]
         left = list(counts)
         total_ND = torch.zeros(len(texts), self.model.config.d_model, dtype=torch.float64)
-        for group in batches([end - start for _, (start, end) in spans], self.batch_tokens):
+        most = PREFIX_TOKENS // max((prefix.tokens for prefix in prefixes), default=1)
+        for group in batches([end - start for _, (start, end) in spans], self.batch_tokens, max(1, most)):
             rows = [ids[spans[index][0]][slice(*spans[index][1])] for index in group]
-            weighted_BD = self._pooled(rows, prefix) * torch.tensor([[len(row)] for row in rows])
+            after = [prefixes[spans[index][0]] for index in group] if prefixes else []
+            weighted_BD = self._pooled(rows, after) * torch.tensor([[len(row)] for row in rows])
             for index, vector_D in zip(group, weighted_BD, strict=True):
                 text = spans[index][0]
                 total_ND[text] += vector_D
                 left[text] -= 1
                 if not left[text]:
                     finished(text)
+        self.prefixes.note(itertools.compress(prefixes, counts))
         lengths_N = torch.tensor([max(1, len(row)) for row in ids]).reshape(-1, 1)
         return Vectors((total_ND / lengths_N).float(), counts, sum(map(len, ids)))
 
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text; those that are the same are encoded once."""
+        distinct = list(dict.fromkeys(texts))
+        ids = dict(zip(distinct, self.vocabulary.encode_batch(distinct), strict=True))
+        return [ids[text] for text in texts]
+
     @torch.inference_mode()
-    def _pooled(self, rows: list[list[int]], prefix: Prefix | None) -> Tensor:
+    def _pooled(self, rows: list[list[int]], prefixes: list[Prefix]) -> Tensor:
         ids_BL, mask_BL = (part.to(self.model.device) for part in pad_right(rows))
-        state = None if prefix is None else prefix.state.branch(len(rows))
+        state = continued(prefixes) if prefixes else None
         hidden_BLD = self.model(ids_BL, mask_BL, past_key_values=state).last_hidden_state
         return pool(hidden_BLD.float(), mask_BL, self.model.config.pooling).double().cpu()
+
+
+def _one_each(prefix: Prefix | Sequence[Prefix] | None, texts: int) -> list[Prefix]:
+    """A prefix for each text, or none at all."""
+    if prefix is None:
+        return []
+    prefixes = [prefix] * texts if isinstance(prefix, Prefix) else list(prefix)
+    if len(prefixes) != texts:
+        raise NautileError(f"{len(prefixes)} prefixes for {texts} texts: give one for all of them, or one for each")
+    return prefixes

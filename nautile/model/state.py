@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import Cache
 
@@ -86,6 +87,12 @@ class AttentionState:
             new.k_BGSE, new.v_BGSE = change(self.k_BGSE), change(self.v_BGSE)
         return new
 
+    def fill(self, parts: Sequence["AttentionState"]) -> None:
+        """Take over the rows of `parts`, one after the other; the shorter ones are filled up with zeros."""
+        self.k_BGSE = _stacked([part.k_BGSE for part in parts if part.k_BGSE is not None])
+        self.v_BGSE = _stacked([part.v_BGSE for part in parts if part.v_BGSE is not None])
+        self.room, self.stepped = None, False
+
 
 def _with_space(past_BGSE: Tensor) -> Tensor:
     """A copy with space for half as many tokens again."""
@@ -93,6 +100,11 @@ def _with_space(past_BGSE: Tensor) -> Tensor:
     room = past_BGSE.new_empty(B, G, S + S // 2 + 64, E)
     room[:, :, :S] = past_BGSE
     return room
+
+
+def _stacked(parts_BGSE: Sequence[Tensor]) -> Tensor:
+    longest = max(part.shape[2] for part in parts_BGSE)
+    return torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts_BGSE])
 
 
 def _is_closed(room: Tensor) -> bool:
@@ -122,13 +134,15 @@ class NautileState(Cache):
         new_B = torch.full((batch,), length, device=device) if layout.lengths_B is None else layout.lengths_B
         past_B = torch.zeros_like(new_B) if self.lengths_B is None else self.lengths_B
         if self.real_BS is not None or layout.lengths_B is not None:
-            old = self.real_BS
-            if old is None:
-                old = torch.ones(batch, self.columns, dtype=torch.bool, device=device)
             new = torch.arange(length, device=device) < new_B[:, None]
-            self.real_BS = torch.cat([old, new], dim=1)
+            self.real_BS = torch.cat([self._real(batch, device), new], dim=1)
         self.lengths_B = past_B + new_B
         self.columns += length
+
+    def _real(self, batch: int, device: torch.device) -> Tensor:
+        """`real_BS`, also where it is None."""
+        real = self.real_BS
+        return torch.ones(batch, self.columns, dtype=torch.bool, device=device) if real is None else real
 
     def select(self, change: Callable[[Tensor], Tensor]) -> Self:
         """A new state with the batch dimension of every tensor changed by `change`; this one stays as it is."""
@@ -154,6 +168,24 @@ class NautileState(Cache):
     def gather(self, rows: Tensor) -> Self:
         """The state of the given rows (indices, repeats allowed), in this order."""
         return self.select(lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
+
+    @classmethod
+    def join(cls, states: Sequence[Self]) -> Self:
+        """The rows of several states of one model, one after the other; they may have read different numbers of tokens.
+
+        Attention's keys and values are filled up to the longest, with columns that no token sees.
+        """
+        lengths = [state.lengths_B for state in states if state.lengths_B is not None]
+        if not lengths or len(lengths) < len(states):
+            raise NautileError("join() needs at least one state, and each of them must have read something")
+        new = states[0].snapshot()
+        for index, layer in enumerate(new.layers):
+            layer.fill([state.layers[index] for state in states])  # type: ignore[misc]
+        new.lengths_B, new.columns = torch.cat(lengths), max(state.columns for state in states)
+        if any(state.real_BS is not None or state.columns < new.columns for state in states):
+            reals = [state._real(state.batch_size, new.lengths_B.device) for state in states]
+            new.real_BS = torch.cat([F.pad(real, (0, new.columns - real.shape[1])) for real in reals])
+        return new
 
     @property
     def batch_size(self) -> int:

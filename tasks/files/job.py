@@ -33,6 +33,10 @@ class Judge(Protocol):
     def remark(self) -> str:
         """What a reader of the results must know, or nothing."""
 
+    @property
+    def spared(self) -> str:
+        """How much reading was spared so far, or nothing."""
+
     def __call__(self, texts: list[object], /) -> Mapping[str, list[object]]:
         """The result columns, each as long as `texts` and in its order."""
 

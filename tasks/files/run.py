@@ -76,10 +76,8 @@ class Request:
                 tally = self._to_pipe(job, meter)
         if not self.quiet:
             where = f"; written to {self.output}" if self.output else ""
-            remark = f"; {job.judge.remark}" if job.judge.remark else ""
-            Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(
-                f"{tally.sentence()}; {meter.rate:,.0f} rows/s{where}{remark}"
-            )
+            said = [f"{tally.sentence()}; {meter.rate:,.0f} rows/s{where}", job.judge.remark, job.judge.spared]
+            Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print("; ".join(filter(None, said)))
 
     def _source(self) -> Source:
         if (self.input is None) == (self.texts is None):

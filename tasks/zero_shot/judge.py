@@ -1,8 +1,8 @@
 """Zero-shot judgments: the label list is read once, every text continues from it.
 
-A text costs its own tokens, however many labels there are: label vectors come from the prefix, and the scores of all
-labels are one small matrix product. "none of these" always stands at the end of the list, whether or not it may be
-answered; what it takes is missing from the legal mass.
+A text costs its own tokens (once for each order of the list), however many labels there are: label vectors come from
+the prefix, and the scores of all labels are one small matrix product. "none of these" always stands at the end of the
+list, whether or not it may be answered; what it takes is missing from the legal mass.
 """
 
 import random
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from nautile.engine.prefix import Prefix, read_prefix
+from nautile.engine.prefix import Prefix
+from nautile.engine.prefixes import Counts
 from nautile.engine.reader import Reader
 from nautile.errors import NautileError
 from nautile.model.places import locate
@@ -51,37 +52,51 @@ class ZeroShotJudge(Judge):
         self.reader, self.matching = reader, matching.eval()
         self.orders = orders(len(asked.labels), asked.permutations)
         self.tokens = 0  # read so far, label lists and texts
+        self.counts = Counts()  # of the label list in its orders
 
     @property
     def more(self) -> tuple[str, ...]:
         """`legal_mass`, and `agreement` where there are several orders."""
         return ("legal_mass", "agreement") if len(self.orders) > 1 else ("legal_mass",)
 
+    @property
+    def spared(self) -> str:
+        """How often label lists were read, and how often texts continued from them."""
+        counts = self.counts
+        read = f"read {'once' if counts.reads == 1 else f'{counts.reads:,} times'} ({counts.read_tokens:,} tokens)"
+        return f"label list {read if counts.reads else 'kept'}, continued {counts.hits:,} times" if counts.hits else ""
+
     def judge(self, texts: Sequence[str], finished: Finished) -> Measured:
-        """Read the texts after each order of the label list, and average."""
-        found, legal = [], []
-        for turn, prefix in enumerate(self._prefixes()):
-            last = turn == len(self.orders) - 1
-            read = self.reader(texts, prefix, finished if last else lambda index: None)
-            self.tokens += read.tokens
-            probabilities_NC, legal_N = self._scores(read.vectors_ND, prefix, self.orders[turn])
-            found.append(probabilities_NC)
-            legal.append(legal_N)
+        """Read the texts after each order of the label list, all in one stream of batches, and average."""
+        before = self.reader.prefixes.counts
+        prefixes = [self._prefix(order) for order in self.orders]
+        each = [prefix for prefix in prefixes for _ in texts]
+        read = self.reader([*texts] * len(prefixes), each, self._at_the_last(finished, len(texts)))
+        self.counts += (spent := self.reader.prefixes.counts - before)
+        self.tokens += spent.read_tokens + read.tokens
+        vectors_PND = read.vectors_ND.unflatten(0, (len(prefixes), len(texts)))
+        found, legal = zip(*map(self._scores, vectors_PND, prefixes, self.orders), strict=True)
         average_NC = np.mean(found, axis=0)
         more = {"legal_mass": np.mean(legal, axis=0).tolist()}
         if len(found) > 1:
             more["agreement"] = self._agreement(found, average_NC).tolist()
-        return Measured(average_NC, read.windows, more)
+        return Measured(average_NC, read.windows[: len(texts)], more)
 
-    @torch.inference_mode()
-    def _prefixes(self) -> list[Prefix]:
-        """The label list in each order, read anew at the first call and kept."""
-        if not hasattr(self, "_read"):
-            lists = [[*(self.listed[n] for n in order), *self.listed[len(order) :]] for order in self.orders]
-            laid = [lay_out_labels(self.reader.vocabulary, labels) for labels in lists]
-            self._read = [read_prefix(self.reader.model, ids, spans) for ids, spans in laid]
-            self.tokens += sum(prefix.tokens for prefix in self._read)
-        return self._read
+    def _prefix(self, order: Sequence[int]) -> Prefix:
+        listed = [*(self.listed[n] for n in order), *self.listed[len(order) :]]
+        return self.reader.prefixes.read(*lay_out_labels(self.reader.vocabulary, listed))
+
+    def _at_the_last(self, finished: Finished, texts: int) -> Finished:
+        """Calls `finished` for a text once it was read after every order."""
+        left = [len(self.orders)] * texts
+
+        def note(index: int) -> None:
+            text = index % texts
+            left[text] -= 1
+            if not left[text]:
+                finished(text)
+
+        return note
 
     @torch.inference_mode()
     def _scores(self, vectors_ND: torch.Tensor, prefix: Prefix, order: Sequence[int]) -> tuple[Array, Array]:
@@ -95,7 +110,7 @@ class ZeroShotJudge(Judge):
         kept_NC = mass_NC[:, : len(self.labels)]
         return kept_NC / kept_NC.sum(axis=1, keepdims=True), 1 - refused_N
 
-    def _agreement(self, found: list[Array], average_NC: Array) -> Array:
+    def _agreement(self, found: Sequence[Array], average_NC: Array) -> Array:
         def answers(scores_NC: Array) -> NDArray[Any]:
             if self.kind == "multi":
                 return scores_NC >= np.asarray(thresholds_of(self.policy, self.calibration))
