@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nautile.errors import NautileError
+from nautile.quiet import quiet
 
 if TYPE_CHECKING:
     from nautile.model.checkpoints import Nautile, load, register
@@ -45,7 +46,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nautile' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    with quiet():
+        value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

@@ -15,6 +15,7 @@ from typer import Argument, Option
 from nautile import __version__
 from nautile.errors import NautileError, Stopped
 from nautile.pretraining.command_line import app as pretrain_app
+from nautile.quiet import quiet
 from nautile.tasks.bench.command_line import app as bench_app
 from nautile.tasks.evaluate.command_line import evaluate
 from nautile.tasks.finetune.command_line import finetune
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for an error, 130 after Ctrl-C, 141 for a closed pipe."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = int(app(given or ["--help"], prog_name="nautile", standalone_mode=False) or 0)
+        with quiet():
+            code = int(app(given or ["--help"], prog_name="nautile", standalone_mode=False) or 0)
         return _stopped() if code == _STOPPED else code  # typer gives this code for a KeyboardInterrupt
     except Stopped as stop:
         return _stopped(str(stop))
@@ -101,7 +103,7 @@ def classify(
     set_coverage: Annotated[float | None, Option(help="Add label sets that hold the truth this often.")] = None,
     no_detail: Annotated[bool, Option("--no-detail", help="No column of probabilities for each label.")] = False,
     model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,
-    precision: Annotated[str, Option(help="float32, or bfloat16: faster where the processor has it.")] = "float32",
+    precision: Annotated[str, Option(help="bfloat16: faster on some processors; int8: less memory.")] = "float32",
     threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the output, drop an unfinished job.")] = False,

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 from nautile.errors import NautileError
 
-PURPOSES = {"finetune": "fine-tuning", "train": "the MiniLM baseline"}
+PURPOSES = {"finetune": "fine-tuning", "int8": "precision int8", "train": "the MiniLM baseline"}
 
 
 def require(extra: str, *modules: str, purpose: str | None = None) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from nautile.errors import NautileError
+from nautile.tasks.extras import require
 from nautile.tasks.names import check_labels
 
 DEFAULT_TASK = "sentiment"
 BASE = "nautile-mini"
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Policy:
 class Question:
     """A built-in task or a model's own labels, or (zero-shot) `labels`, pairs of name and description ("": none).
 
-    `precision` is what the backbone computes in.
+    `precision` is what the backbone reads in.
     """
 
     task: str | None = None
@@ -71,9 +72,11 @@ class Question:
 
 
 def check_precision(precision: str) -> None:
-    """Raise NautileError where it is none of PRECISIONS."""
+    """Raise NautileError where it is none of PRECISIONS, or needs an extra that is not installed."""
     if precision not in PRECISIONS:
-        raise NautileError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
+        raise NautileError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if precision == "int8":
+        require("int8", "torchao")
 
 
 def question(

@@ -87,6 +87,14 @@ def test_zero_shot_labels_and_renamed_ones(data: Path) -> None:
     assert json.loads(run("nautile-mini", data, *arguments))["figures"]["labels"] == ["negative", "positive"]
 
 
+def test_a_precision_is_asked_for_and_named(data: Path) -> None:
+    shown = run("sentiment", data, "--precision", "bfloat16", "--against", "sentiment", "--resamples", 0)
+    assert "nautile-mini sentiment, bfloat16 on" in shown
+    assert "whether nautile-mini sentiment, bfloat16 or nautile-mini sentiment is more often right" in shown
+    options = ["--labels", "negative, neutral, positive", "--precision", "bfloat16", "--json"]
+    assert json.loads(run("nautile-mini", data, *options))["model"] == "nautile-mini, zero-shot, bfloat16"
+
+
 def test_cells_cannot_style_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("text,label\nx,[bold]odd\nxx,other\n")
@@ -101,6 +109,7 @@ def test_cells_cannot_style_the_terminal(tmp_path: Path) -> None:
         (["--text", "body"], "no column 'body'"),
         (["--labels", "negative,positive"], r"does not know: 'neutral' \(10 rows\)"),
         (["--baseline", "tfidf"], "give train"),
+        (["--precision", "int4"], "precision must be one of float32, bfloat16, int8, not 'int4'"),
     ],
 )
 def test_errors_say_what_to_mend(arguments: list[str], message: str, data: Path) -> None:

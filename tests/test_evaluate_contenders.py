@@ -91,6 +91,11 @@ def test_a_task_takes_neither_labels_nor_another_task() -> None:
         evaluate("sentiment", ROWS, task="topic")
 
 
+def test_what_is_loaded_already_takes_no_precision() -> None:
+    with pytest.raises(NautileError, match="a Counting is loaded already: precision goes with a model's name"):
+        evaluate(Counting(), ROWS, precision="bfloat16")
+
+
 @pytest.mark.parametrize("kind", ["single", "ordinal"])
 def test_rows_of_one_label_are_measured(kind: Kind) -> None:
     found = evaluate(Counting(kind), ROWS[ROWS.label == "good"], resamples=20)

@@ -30,6 +30,7 @@ Examples:
   nautile evaluate intent clinc.csv --rename oos=out_of_scope
   nautile evaluate nautile-mini t.csv --labels "refund, shipping"  zero-shot
   nautile evaluate stars/ test.csv --kind ordinal --json > figures.json
+  nautile evaluate tickets/ test.csv --precision int8 --against tickets/
 """
 
 
@@ -58,6 +59,7 @@ def evaluate(
     task: Annotated[str | None, Option(help="Where MODEL is nautile-mini: which of its tasks.")] = None,
     labels: Annotated[str | None, Option(help="Zero-shot: comma-separated, or a .json or .txt file.")] = None,
     kind: Annotated[KindName | None, Option(help="ordinal: the labels have an order; single: none.")] = None,
+    precision: Annotated[str, Option(help="What MODEL reads in: float32, bfloat16 or int8.")] = "float32",
     against: Annotated[str | None, Option(help="A second model to compare with.")] = None,
     baseline: Annotated[list[BaselineName] | None, Option(help="Compare with it; may be repeated.")] = None,
     train: Annotated[Path | None, Option(help="Labelled rows to train the baselines on.")] = None,
@@ -83,6 +85,7 @@ def evaluate(
         task=task,
         labels=None if labels is None else labels_from(labels),
         kind=None if kind is None else kind.value,
+        precision=precision,
         against=against,
         baselines=[name.value for name in baseline or ()],
         train=train,

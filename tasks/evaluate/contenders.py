@@ -77,18 +77,24 @@ def of_estimator(model: Any) -> Contender:
 
 
 def find_contender(
-    model: Any, task: str | None = None, labels: Sequence[str] | Mapping[str, str] | None = None
+    model: Any,
+    task: str | None = None,
+    labels: Sequence[str] | Mapping[str, str] | None = None,
+    precision: str = "float32",
 ) -> Contender:
     """A model by the name of a built-in task or by folder, a judge, or a fitted estimator.
 
     With `labels` it is asked for those, zero-shot. "nautile-mini" stands for the built-in `task`, by default sentiment.
+    A `precision` other than float32 stands in its name.
 
     Raises:
-        NautileError: an unknown name, a model without labels, or options that clash.
+        NautileError: an unknown name or precision, a model without labels, or options that clash.
     """
     if not isinstance(model, str | Path):
         if task is not None or labels is not None:
             raise NautileError(f"a {type(model).__name__} has its labels already: give neither task nor labels")
+        if precision != "float32":
+            raise NautileError(f"a {type(model).__name__} is loaded already: precision goes with a model's name")
         if hasattr(model, "measure"):
             return of_judge(model, getattr(model, "name", type(model).__name__))
         return of_estimator(model)
@@ -104,9 +110,12 @@ def find_contender(
             raise NautileError(f"{named} is a task already: give {BASE} as the model, or leave task out")
         named, task = BASE, named
     if named == BASE and labels is None:
-        return of_judge(judge_for(question(task or DEFAULT_TASK)), f"{BASE} {task or DEFAULT_TASK}")
-    said = named if labels is None else f"{named}, zero-shot"
-    return of_judge(judge_for(question(task, named, labels)), said)
+        task = task or DEFAULT_TASK
+        asked, said = question(task, precision=precision), f"{BASE} {task}"
+    else:
+        asked, said = question(task, named, labels, precision=precision), named
+    notes = ["zero-shot"] * (labels is not None) + [precision] * (precision != "float32")
+    return of_judge(judge_for(asked), ", ".join([said, *notes]))
 
 
 def as_kind(contender: Contender, kind: Kind | None) -> Contender:

@@ -67,6 +67,7 @@ def evaluate(
     task: str | None = None,
     labels: Sequence[str] | Mapping[str, str] | None = None,
     kind: Kind | None = None,
+    precision: str = "float32",
     against: Any = None,
     baselines: Sequence[str] = (),
     train: Any = None,
@@ -89,6 +90,7 @@ def evaluate(
         task: the built-in task, where `model` is "nautile-mini".
         labels: choose among these instead, zero-shot.
         kind: "ordinal" to judge a model's labels as ordered, "single" not to.
+        precision: what `model` reads in, see `classify`; what it is compared with reads in float32.
         against: a second model, named as the first is.
         baselines: "tfidf", "minilm", trained on `train`.
         train: labelled rows for the baselines, with the same columns.
@@ -106,7 +108,7 @@ def evaluate(
     check_training(baselines, train)
     check_rename(rename)
     check_output(output)
-    first = as_kind(find_contender(model, task, labels), kind)
+    first = as_kind(find_contender(model, task, labels, precision), kind)
     opponents = [] if against is None else [as_kind(find_contender(against), kind)]
     rows, *examples = _read(data, train, first.kind, text, label, separator, rename or {})
     trained, notes = _baselines(baselines, first, rows, examples)

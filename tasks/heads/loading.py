@@ -16,6 +16,7 @@ from nautile.model.heads import NautileForSequenceClassification
 from nautile.model.places import Stamp, fingerprint, locate, stamp
 from nautile.model.released import read_config
 from nautile.tasks.heads.head import Head, load_head, read_about
+from nautile.tasks.heads.precision import convert, dtype_of
 from nautile.tasks.question import BASE, check_precision
 
 TASKS = ("sentiment", "emotion", "intent", "topic")
@@ -36,7 +37,7 @@ def load_task(task: str, precision: str = "float32") -> tuple[Reader, Head]:
 def load_judging(model: str | Path, precision: str = "float32") -> tuple[Reader, Head]:
     """The reader and head of a fine-tuned folder (adapter, head or checkpoint), or of a checkpoint with labels.
 
-    The reader computes in `precision`, the head in float32.
+    The backbone is in `precision`, the head in float32.
 
     Raises:
         NautileError: no such model, a damaged one, one without labels, or one whose base has changed.
@@ -59,7 +60,7 @@ def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Hea
         kind = type(scored).__name__
         raise NautileError(f"{model}: a {kind} has no labels; give a sequence classification checkpoint")
     head = _head_of(scored, known)
-    return Reader(scored.to(getattr(torch, precision))), head
+    return _reader_in(precision, scored), head
 
 
 def base_reader(base: str, precision: str = "float32") -> Reader:
@@ -70,7 +71,13 @@ def base_reader(base: str, precision: str = "float32") -> Reader:
 
 @lru_cache(maxsize=KEPT)
 def _base_reader(base: str, stamp: Stamp, precision: str) -> Reader:
-    return Reader(load(base, getattr(torch, precision)))
+    return _reader_in(precision, load(base, dtype_of(precision)))
+
+
+def _reader_in(precision: str, model: PreTrainedModel) -> Reader:
+    reader = Reader(model)
+    convert(reader.model, precision)
+    return reader
 
 
 def _check_base(place: Path, base: str, about: Mapping[str, Any]) -> None:

@@ -1,10 +1,12 @@
-"""Classifying short texts: nautile-mini, from text to labels, against MiniLM-L6's vectors of the same texts."""
+"""Classifying short texts: nautile-mini, also in int8, from text to labels; MiniLM-L6's vectors of the same texts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
 from nautile.errors import NautileError
+from nautile.tasks.bench.speed.memory import weight_bytes
 from nautile.tasks.bench.speed.models import body_bytes, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
 from nautile.tasks.bench.speed.texts import texts
@@ -14,33 +16,46 @@ from nautile.tasks.judge import HeadJudge
 from nautile.tasks.question import BASE
 
 TASK = "topic"
-PEER = "MiniLM-L6"
+PEER, INT8 = "MiniLM-L6", f"{BASE} in int8"
+PAIRS = ((BASE, PEER), (INT8, BASE))
 TEXTS, TINY_TEXTS = 1024, 8
 WORDS = (25, 35)
+WEIGHTS = "MB of weights"
 BATCH = 32  # sentence-transformers' own default: about as many tokens as nautile reads at once
 
 
 def classify(session: Session) -> None:
-    """Texts a second, tokenizing included; both sort texts by length."""
+    """Texts a second, tokenizing included, and what the weights hold; all sort texts by length."""
     read = texts(TINY_TEXTS if session.settings.tiny else TEXTS, *WORDS)
     name = f"{len(read):,} texts of about {sum(WORDS) // 2} tokens"
     for dtype in session.settings.dtypes:
-        works = {BASE: nautile_work(read, dtype)}
-        try:
-            works[PEER] = minilm_work(read, dtype)
-        except NautileError as missing:
-            session.notes.append(f"classify: {PEER} is left out: {missing}")
-        case = Case("classify", name, dtype, "text")
-        pairs = [(BASE, PEER)] if PEER in works else []
+        case, works = Case("classify", name, dtype, "text"), contenders(session, read, dtype)
+        pairs = [pair for pair in PAIRS if works.keys() >= set(pair)]
         session.compare(case, works, pairs)
         session.compare_peaks(case, works, pairs)
+        session.compare_sizes(case, WEIGHTS, {name: work.held / 1e6 for name, work in works.items()}, pairs)
 
 
-def nautile_work(read: Sequence[str], dtype: str) -> Work:
+def contenders(session: Session, read: Sequence[str], dtype: str) -> dict[str, Work]:
+    """Those whose packages are there; int8 weights are multiplied in bfloat16, and stand beside it."""
+    makers: dict[str, Callable[[], Work]] = {PEER: partial(minilm_work, read, dtype)}
+    if dtype == "bfloat16":
+        makers[INT8] = partial(nautile_work, read, "int8")
+    works = {BASE: nautile_work(read, dtype)}
+    for name, make in makers.items():
+        try:
+            works[name] = make()
+        except NautileError as missing:
+            session.notes.append(f"classify: {name} is left out: {missing}")
+    return works
+
+
+def nautile_work(read: Sequence[str], precision: str) -> Work:
     """All that `classify` does with a task: distinct texts, labels, probabilities."""
-    judge = HeadJudge(*load_task(TASK, dtype))
+    judge = HeadJudge(*load_task(TASK, precision))
     model, tokens = judge.reader.model, sum(map(len, judge.reader.vocabulary.encode_batch(read)))
-    return Work(lambda: judge(read), len(read), tokens * token_flops(model), body_bytes(model))
+    needs = tokens * token_flops(model), body_bytes(model)
+    return Work(lambda: judge(read), len(read), *needs, weight_bytes(model))
 
 
 def minilm_work(read: Sequence[str], dtype: str) -> Work:
@@ -57,4 +72,5 @@ def minilm_work(read: Sequence[str], dtype: str) -> Work:
         len(read),
         sum(map(len, encoded)) * token_flops(model),
         body_bytes(model),
+        weight_bytes(model),
     )

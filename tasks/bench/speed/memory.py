@@ -1,9 +1,9 @@
-"""How much memory a call needs at its peak, and how much a state holds."""
+"""How much memory a call needs at its peak, and how much a state and the weights of a model hold."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nautile.engine.memory import give_back_pages
 
@@ -32,6 +32,19 @@ def state_bytes(layers: Iterable[object]) -> int:
     held = [value for layer in layers for value in vars(layer).values()]
     parts = [part for value in held for part in (value if isinstance(value, tuple) else (value,))]
     return sum(part.nbytes for part in parts if isinstance(part, Tensor))
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of the parameters as they are held: of one in int8, those of its whole numbers and their scales."""
+    return sum(part.nbytes for parameter in model.parameters() for part in _parts(parameter))
+
+
+def _parts(parameter: Tensor) -> list[Tensor]:
+    """What a tensor that wraps others (torch's own protocol for that) consists of."""
+    if not hasattr(parameter, "__tensor_flatten__"):
+        return [parameter]
+    names, _ = parameter.__tensor_flatten__()
+    return [getattr(parameter, name) for name in names]
 
 
 def _kilobytes(name: str) -> int:

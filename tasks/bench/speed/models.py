@@ -3,10 +3,12 @@
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModel, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen2Config
 
 import nautile.model.checkpoints  # noqa: F401 - makes AutoModel know Nautile
 from nautile.model.config import NautileConfig
+from nautile.tasks.bench.speed.memory import weight_bytes
 
 NAUTILE, SMOLLM2, QWEN = "nautile-370m", "SmolLM2-360M", "Qwen2.5-0.5B"
 
@@ -62,7 +64,8 @@ def body_parameters(model: PreTrainedModel) -> int:
 
 def body_bytes(model: PreTrainedModel) -> int:
     """Bytes of these parameters: a forward pass reads each at least once."""
-    return body_parameters(model) * model.dtype.itemsize
+    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    return weight_bytes(model) - sum(map(weight_bytes, embeddings))
 
 
 def token_flops(model: PreTrainedModel) -> int:

@@ -53,12 +53,16 @@ class Case(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What one call of a contender does: how many units, and the FLOPs and bytes that it needs at the least."""
+    """What one call of a contender does: how many units, and the FLOPs and bytes that it needs at the least.
+
+    `held` are the bytes of its model's weights, embeddings and all, where they are told.
+    """
 
     run: Callable[[], object]
     units: float
     flops: float
     read: float = 0
+    held: float = 0
 
 
 @dataclass

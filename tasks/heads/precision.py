@@ -1,0 +1,22 @@
+"""What a backbone reads in: float32, bfloat16, or int8, which is bfloat16 with int8 weights in its linear layers."""
+
+import torch
+from torch import nn
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """What a model of this precision computes in."""
+    return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+def convert(model: nn.Module, precision: str) -> None:
+    """Convert a model in place; in "int8" it is for reading, neither to be trained nor saved.
+
+    torchao holds the weight of a linear layer as whole numbers and, for each of its rows, their scale in float32.
+    Embeddings, SCA's readout and all vectors and convolutions stay in bfloat16.
+    """
+    model.to(dtype_of(precision))
+    if precision == "int8":
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+        quantize_(model, Int8WeightOnlyConfig(set_inductor_config=False))
