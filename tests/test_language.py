@@ -1,4 +1,4 @@
-"""The layers that speak: trained over a backbone's token vectors, saved beside it, loaded and measured."""
+"""The language model: trained from a backbone, saved in a folder of its own beside it, loaded and measured."""
 
 import json
 import lzma
@@ -10,8 +10,9 @@ import tiny
 import torch
 from typer.testing import CliRunner
 
+from nautile.engine.scoring import score
 from nautile.errors import NautileError
-from nautile.model.checkpoints import LANGUAGE, Nautile, load, save
+from nautile.model.checkpoints import Nautile, load, save
 from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
 from nautile.model.model import NautileModel
@@ -21,6 +22,7 @@ from nautile.tasks.backbone.language import NextToken, begin, pieces, turns
 from nautile.tasks.backbone.objectives import Student
 from nautile.tasks.backbone.run import Part, Run, adamw
 from nautile.tasks.bench.command_line import app
+from nautile.tasks.bench.language import language
 from nautile.tasks.bench.language_results import ALL, Language
 from nautile.tasks.documents import HELD_OUT, documents, sources
 
@@ -43,7 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of the backbone that has just begun, and some steps of its layers that speak."""
+    """A run of the backbone that has just begun, and some steps of its language model."""
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
     vocabulary = Vocabulary("nautile", 32_000)
@@ -52,8 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"module": student.state_dict(), "average": {}}, folder / "checkpoint.pt")
     model = begin(folder)
     (folder / "language").mkdir()
-    learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    training = Run(model, [adamw(learned, 1e-2)], folder / "language", minutes=0.05, seed=0)
+    training = Run(model, [adamw(model.named_parameters(), 1e-2)], folder / "language", minutes=0.05, seed=0)
     training.train({"next token": Part(NextToken(vocabulary, TEXTS, [], tokens=512))})
     return folder
 
@@ -89,10 +90,9 @@ def test_turns_leave_out_what_must_not_ship(tmp_path: Path) -> None:
     assert turns(tmp_path) == [("Is it true?", None, "yes"), ("1 and 1?", "It is 1+1 = 2.", "2")]
 
 
-def test_training_leaves_token_vectors_alone_and_lowers_the_loss(run: Path) -> None:
+def test_training_lowers_the_loss(run: Path) -> None:
     before = begin(run)
     state = torch.load(run / "language" / "checkpoint.pt", weights_only=True)["module"]
-    assert torch.equal(state["model.embed_tokens.weight"], before.model.embed_tokens.weight)
     objective = NextToken(Vocabulary("nautile", 32_000), TEXTS, [("2 and 2?", "It is 4.", "4")], tokens=512)
     with torch.no_grad():
         first = objective(before, random.Random(0))
@@ -105,11 +105,11 @@ def test_the_language_model_is_found_beside_its_backbone(run: Path, checkpoint: 
     assert isinstance(model, NautileForCausalLM)
     backbone = load(checkpoint)
     assert isinstance(backbone, NautileModel)
-    assert torch.equal(model.lm_head.weight, backbone.embed_tokens.weight)
+    assert not torch.equal(model.model.embed_tokens.weight, backbone.embed_tokens.weight)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
     average = torch.load(run / "language" / "checkpoint.pt", weights_only=True)["average"]
     for name, parameter in average.items():
-        if "embed" not in name:
-            assert torch.equal(model.get_parameter(name), parameter.to(torch.bfloat16).float()), name
+        assert torch.equal(model.get_parameter(name), parameter.to(torch.bfloat16).float()), name
     model.save_pretrained(tmp_path)
     again = Nautile.from_pretrained(tmp_path)
     ids = tiny.tokens(1, 9)
@@ -117,18 +117,11 @@ def test_the_language_model_is_found_beside_its_backbone(run: Path, checkpoint: 
         assert torch.equal(again(ids).logits, model(ids).logits)
 
 
-def test_a_backbone_alone_does_not_speak(tmp_path: Path) -> None:
+def test_a_backbone_alone_is_no_language_model(corpus: Path, tmp_path: Path) -> None:
     save(tiny.model(NautileModel, vocab_size=1_008), tmp_path)
-    with pytest.raises(NautileError, match="was not trained to speak"):
-        Nautile.from_pretrained(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no tensors"])
-def test_damaged_layers_are_told(content: bytes, tmp_path: Path) -> None:
-    save(tiny.model(NautileModel, vocab_size=1_008), tmp_path)
-    (tmp_path / LANGUAGE).write_bytes(content)
-    with pytest.raises(NautileError, match=r"language\.safetensors: cannot be loaded"):
-        Nautile.from_pretrained(tmp_path)
+    assert isinstance(Nautile.from_pretrained(tmp_path), NautileModel)
+    with pytest.raises(NautileError, match="is no language model"):
+        language(corpus, tmp_path)
 
 
 def test_bits_a_byte_are_measured_by_source(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -144,3 +137,11 @@ def test_bits_a_byte_are_measured_by_source(corpus: Path, checkpoint: Path, tmp_
     assert 0 < mills.bits.value < 5
     assert "mills" in done.output
     assert len(found.samples) == 5
+
+
+def test_what_ships_speaks_english() -> None:
+    model = Nautile.from_pretrained("nautile-mini")
+    sentences = ["The children went to school in the morning.", "Morning the in school to went children the."]
+    likely, unlikely = score(model, sentences)
+    assert likely.bits_per_byte < unlikely.bits_per_byte < 8
+    assert likely.bits_per_byte < 3

@@ -8,7 +8,6 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -33,8 +32,7 @@ from nautile.model.released import from_released, is_released, read_config
 from nautile.model.tokenizer import NautileTokenizer
 from nautile.model.vocabulary import Vocabulary
 
-LANGUAGE = "language.safetensors"
-TABLE = {"model.embed_tokens.weight", "lm_head.weight"}
+LANGUAGE = "language"
 HEADS: dict[str, type[PreTrainedModel]] = {
     "NautileForCausalLM": NautileForCausalLM,
     "NautileForSequenceClassification": NautileForSequenceClassification,
@@ -138,27 +136,6 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     NautileTokenizer(vocabulary.layout, vocabulary.ranks).save_pretrained(folder)
 
 
-def speaking(backbone: NautileModel, folder: Path) -> NautileForCausalLM:
-    """The language model beside a backbone: layers of its own over the same token vectors.
-
-    Raises:
-        NautileError: a folder without them, or with tensors that do not fit.
-    """
-    path = folder / LANGUAGE
-    if not path.is_file():
-        raise NautileError(f"{folder}: holds a backbone that was not trained to speak; nautile-mini was")
-    model = NautileForCausalLM(backbone.config).to(backbone.dtype)
-    model.model.embed_tokens = backbone.embed_tokens
-    model.tie_weights()
-    try:
-        left_out, unknown = model.load_state_dict(load_file(path), strict=False)
-    except (SafetensorError, RuntimeError) as error:
-        raise NautileError(f"{path}: cannot be loaded ({str(error).strip().splitlines()[0]})") from None
-    if unknown or set(left_out) != TABLE:
-        raise NautileError(f"{path}: its tensors do not fit the configuration")
-    return model.eval()
-
-
 class Nautile:
     """The language model from any checkpoint: `Nautile.from_pretrained("released.pt")`."""
 
@@ -170,9 +147,9 @@ class Nautile:
         revision: str | None = None,
         token: str | None = None,
     ) -> PreTrainedModel:
-        """See `load`; beside a backbone that was saved alone, as nautile-mini is, its layers that speak must stand."""
-        loaded = load(model, dtype, revision=revision, token=token)
-        return speaking(loaded, Path(locate(model))) if isinstance(loaded, NautileModel) else loaded
+        """See `load`; where the backbone of a folder was trained for other tasks, as nautile-mini's, LANGUAGE in it."""
+        own = Path(locate(model)) / LANGUAGE
+        return load(own if own.is_dir() else model, dtype, revision=revision, token=token)
 
 
 register()

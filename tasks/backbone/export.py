@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nautile.errors import NautileError
-from nautile.model.checkpoints import LANGUAGE, TABLE, save
+from nautile.model.checkpoints import LANGUAGE, save
 from nautile.model.config import NautileConfig
+from nautile.model.heads import NautileForCausalLM
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.objectives import Student
 
@@ -24,13 +25,12 @@ def load_student(run: Path) -> Student:
         raise NautileError(f"{run}: no checkpoint.pt there; train a backbone first")
     vocabulary = Vocabulary("nautile", 32_000)
     student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
-    state = torch.load(path, weights_only=True, mmap=True)
-    student.load_state_dict({**state["module"], **state["average"]})
+    student.load_state_dict(averaged(path))
     return student.eval()
 
 
 def export(run: Path, folder: Path) -> None:
-    """Write in bf16 the backbone, zero-shot's matching head and, if they were trained, the layers that speak.
+    """Write in bf16 the backbone, zero-shot's matching head and, if it was trained, the language model.
 
     `fit_sentiment` writes the sentiment layer.
     """
@@ -38,12 +38,17 @@ def export(run: Path, folder: Path) -> None:
     save(student.backbone.to(torch.bfloat16).eval(), folder)
     matching = folder / "heads" / "zero_shot"
     matching.mkdir(parents=True, exist_ok=True)
-    _save(student.matching.state_dict(), matching / "head.safetensors")
+    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in student.matching.state_dict().items()}
+    save_file(tensors, matching / "head.safetensors")
     if (trained := run / "language" / "checkpoint.pt").is_file():
-        state = torch.load(trained, weights_only=True, mmap=True)
-        layers = {**state["module"], **state["average"]}
-        _save({name: tensor for name, tensor in layers.items() if name not in TABLE}, folder / LANGUAGE)
+        model = NautileForCausalLM(student.backbone.config)
+        state = averaged(trained)
+        del state["lm_head.weight"]  # is the token vectors, averaged
+        model.load_state_dict(state, strict=False)
+        save(model.to(torch.bfloat16).eval(), folder / LANGUAGE)
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file({name: tensor.to(torch.bfloat16).contiguous() for name, tensor in tensors.items()}, path)
+def averaged(checkpoint: Path) -> dict[str, Tensor]:
+    """The state of a run's module, with averaged weights."""
+    state = torch.load(checkpoint, weights_only=True, mmap=True)
+    return {**state["module"], **state["average"]}

@@ -1,4 +1,4 @@
-"""The layers that speak: a copy of the backbone's, trained to predict the next token over the same token vectors.
+"""The language model: a copy of the backbone, trained to predict the next token.
 
 python -m nautile.tasks.backbone.language CORPUS DATA RUN --minutes 30      # RUN: trained by .train; resumes
 """
@@ -84,14 +84,13 @@ class NextToken:
 
 
 def begin(run: Path) -> NautileForCausalLM:
-    """The run's backbone under a language-modelling head; its token vectors stay as they are."""
+    """A copy of the run's backbone under a language-modelling head."""
     backbone = load_student(run).backbone
     model = NautileForCausalLM(backbone.config)
     model.model.load_state_dict(backbone.state_dict())
     with torch.no_grad():
         assert isinstance(model.model.norm, nn.RMSNorm)
         model.model.norm.weight.fill_(FIRST_LOGITS)
-    model.model.embed_tokens.requires_grad_(False)
     return model
 
 
@@ -115,8 +114,7 @@ def main(
     (folder / "language").mkdir(exist_ok=True)
     vocabulary = Vocabulary("nautile", model.config.vocab_size - 8)
     objective = NextToken(vocabulary, pieces(corpus, seed), turns(data), BATCH_TOKENS * scale)
-    learned = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    run = Run(model, [adamw(learned, learning_rate)], folder / "language", minutes, seed)
+    run = Run(model, [adamw(model.named_parameters(), learning_rate)], folder / "language", minutes, seed)
     run.train({"next token": Part(objective)})
 
 
