@@ -10,14 +10,17 @@ test:
 slow:
 	.venv/bin/python -m pytest -m slow -n 0
 
-# What ships, from corpus to wheel: make mini CORPUS=… DATA=… RUN=… [MINUTES=… LANGUAGE=…] (extra `train`; each step resumes)
+# What ships, from corpus to wheel (extra `train`; each step resumes):
+# make mini CORPUS=… DATA=… RUN=… [MINUTES=… LANGUAGE=… PROCESSES=…]
 MINUTES = 120
 LANGUAGE = 30
+PROCESSES = 2
 PYTHON = .venv/bin/python
+SEVERAL = $(PYTHON) -m torch.distributed.run --standalone --nproc-per-node $(PROCESSES) -m
 mini:
 	test -f $(RUN)/texts.json || $(PYTHON) -m nautile.tasks.backbone.texts $(CORPUS) $(DATA) $(RUN)
 	$(PYTHON) -m nautile.tasks.backbone.vectors $(RUN) --count 600000
 	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --minutes 75 --count 250000
-	$(PYTHON) -m nautile.tasks.backbone.train $(CORPUS) $(DATA) $(RUN) --minutes $(MINUTES) --compiled
-	$(PYTHON) -m nautile.tasks.backbone.language $(CORPUS) $(DATA) $(RUN) --minutes $(LANGUAGE) --compiled
+	$(SEVERAL) nautile.tasks.backbone.train $(CORPUS) $(DATA) $(RUN) --minutes $(MINUTES) --compiled
+	$(SEVERAL) nautile.tasks.backbone.language $(CORPUS) $(DATA) $(RUN) --minutes $(LANGUAGE) --compiled
 	$(PYTHON) -m nautile.tasks.heads.build $(RUN) $(DATA) $(CORPUS) nautile/assets/nautile-mini

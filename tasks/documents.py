@@ -17,6 +17,11 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
+def rows_to_learn(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows, without those that say they were made of AG News: its topics are for zero-shot figures."""
+    return (row for row in rows(path) if not str(row.get("source", "")).startswith("ag_news"))
+
+
 def sources(corpus: Path) -> dict[str, Path]:
     """The files of a corpus by name; raises NautileError where there is none."""
     found = {path.name.partition(".")[0]: path for path in sorted(corpus.glob("*.jsonl.xz"))}

@@ -265,7 +265,11 @@ def test_what_is_kept_back_is_not_gathered(tmp_path: Path) -> None:
     write(tmp_path / "data" / "intent" / "clinc150" / "train.jsonl.xz", ["an intent that must not be seen"])
     write(tmp_path / "data" / "topic" / "trec6" / "train.jsonl.xz", ["Who was first?"])
     write(tmp_path / "data" / "topic" / "trec6" / "dev.jsonl.xz", ["kept back"])
+    news = {"prompt": "Some news! Which topic?", "completion": "Sports", "source": "ag_news_recommend"}
+    with lzma.open(tmp_path / "data" / "topic" / "trec6" / "train.jsonl.xz", "at") as file:
+        file.write(json.dumps(news) + "\n")
     found = {key(text) for text in gather(tmp_path / "corpus", tmp_path / "data")}
+    assert not any("news" in text for text in found)
     assert "afirstsentence" in found or "afirstsentencekeptback" in found
     assert "whowasfirst" in found
     assert not found & {"keptback", "anintentthatmustnotbeseen"}

@@ -20,7 +20,16 @@ from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.bench.speed import memory, rows
 from nautile.tasks.bench.speed.decode import STEPS, context_of, sca_work, step_work
 from nautile.tasks.bench.speed.memory import peak_growth, state_bytes
-from nautile.tasks.bench.speed.models import NAUTILE, QWEN, SMOLLM2, body_bytes, language_model, token_flops
+from nautile.tasks.bench.speed.models import (
+    MINI,
+    MINILM,
+    NAUTILE,
+    QWEN,
+    SMOLLM2,
+    body_bytes,
+    language_model,
+    token_flops,
+)
 from nautile.tasks.bench.speed.report import said, save, sheets
 from nautile.tasks.bench.speed.results import Findings
 from nautile.tasks.bench.speed.roofline import COPY, GEMM, Roofline
@@ -28,6 +37,7 @@ from nautile.tasks.bench.speed.run import BENCHMARKS, speed
 from nautile.tasks.bench.speed.session import Case, Session, Settings, Work
 from nautile.tasks.bench.speed.texts import WORDS, texts, with_repeats
 from nautile.tasks.bench.speed.timing import Spread, Timing, measure, ratio
+from nautile.tasks.bench.speed.training import PLAIN
 
 TINY = Settings(tiny=True, repeats=2, dtypes=("float32",))
 SMALL = {"vocab": 64, "width": 32, "inner": 48, "layers": 3, "heads": 4, "kv": 2, "head": 8}
@@ -189,6 +199,7 @@ def run(*arguments: object) -> Any:
         ("classify", set()),
         ("labels", {"1 label / 5 labels", "50 labels / 5 labels"}),
         ("rows", {"time outside the model / all time"}),
+        ("training", {f"{MINI} / {PLAIN}", f"{MINI} / {MINILM}"}),
     ],
 )
 def test_each_benchmark_runs(name: str, ratios: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +265,7 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NautileError, match="is a file, where a folder is to be"):
         speed(Settings(output=tmp_path / "file"))
-    assert set(BENCHMARKS) == {"prefill", "decode", "classify", "labels", "rows"}
+    assert set(BENCHMARKS) == {"prefill", "decode", "classify", "labels", "rows", "training"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TILE, NARROWEST = 1 << 18, 64  # numbers of a tensor that fits the cache; channels
+
 
 def causal_conv(
     z_BLP: Tensor, kernel_P1c: Tensor, tail_BTP: Tensor | None = None, document_BL: Tensor | None = None
@@ -42,6 +44,12 @@ def _by_channel(x_BSP: Tensor, kernel_Pc: Tensor) -> Tensor:
     return picture[:, :, 0].transpose(1, 2)
 
 
+def _of_kernel(x_BSp: Tensor, grad_BLp: Tensor, c: int) -> Tensor:
+    """The kernel's gradient (p,c) for some channels, in float32 or better."""
+    x, grad = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (x_BSp, grad_BLp))
+    return torch.stack([(x[:, tap : tap + grad.shape[1]] * grad).sum((0, 1)) for tap in range(c)], dim=-1)
+
+
 class _Depthwise(torch.autograd.Function):
     """`_by_channel` whose gradients take its fast way too; forward-mode derivatives are not offered."""
 
@@ -63,7 +71,7 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = _by_channel(F.pad(grad_BLP, (0, 0, c - 1, c - 1)), kernel_P1c[:, 0].flip(-1).to(grad_BLP.dtype))
         if ctx.needs_input_grad[1]:
-            x, grad = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (x_BSP, grad_BLP))
-            taps = [(x[:, tap : tap + L] * grad).sum((0, 1)) for tap in range(c)]
-            of_kernel = torch.stack(taps, dim=-1)[:, None].to(kernel_P1c.dtype)
+            width = max(NARROWEST, TILE // (len(x_BSP) * L))
+            tiles = zip(x_BSP.split(width, dim=-1), grad_BLP.split(width, dim=-1), strict=True)
+            of_kernel = torch.cat([_of_kernel(x, grad, c) for x, grad in tiles])[:, None].to(kernel_P1c.dtype)
         return of_x, of_kernel

@@ -16,15 +16,16 @@ import typer
 from torch import Tensor, nn
 
 from nautile.engine.batching import pad_right
-from nautile.engine.memory import keep_pages
+from nautile.engine.processor import prepare_training
 from nautile.engine.scoring import BATCH_TOKENS
 from nautile.model.compiled import compile_sca
 from nautile.model.heads import IGNORED, NautileForCausalLM
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.export import load_student
 from nautile.tasks.backbone.objectives import alike
+from nautile.tasks.backbone.ranks import join
 from nautile.tasks.backbone.run import Part, Run, adamw
-from nautile.tasks.documents import documents, rows, sources
+from nautile.tasks.documents import documents, rows, rows_to_learn, sources
 
 PIECE = 1_000  # characters
 PER_SOURCE = 4_000_000  # characters
@@ -52,8 +53,8 @@ def turns(data: Path) -> list[Turn]:
     """Tasks and their answers for the chat template, without texts that must not go into weights that ship."""
     found: list[Turn] = []
     for path in data.glob("*/t0_templates/train.jsonl.xz"):
-        kept = (row for row in rows(path) if not row["source"].startswith("ag_news"))
-        found += ((row["prompt"], None, row["completion"].replace("<|endoftext|>", "").strip()) for row in kept)
+        answers = ((row, row["completion"].replace("<|endoftext|>", "").strip()) for row in rows_to_learn(path))
+        found += ((row["prompt"], None, answer) for row, answer in answers)
     for path in data.glob("*/gsm8k/train.jsonl.xz"):
         for row in rows(path):
             reasoning, _, answer = WORKING.sub("", row["answer"]).rpartition("\n#### ")
@@ -106,7 +107,8 @@ def main(
     compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's chunks")] = False,
 ) -> None:
     """Train; the same command resumes."""
-    keep_pages()
+    prepare_training(device)
+    join(device)
     if compiled:
         compile_sca()
     torch.manual_seed(seed)

@@ -130,10 +130,10 @@ class NamedLabels:
         names = list(dict.fromkeys(names))
         rng.shuffle(names)
         labels = [source.wording(name, rng) for name in names] + [NONE]
+        if len(set(labels)) < len(labels):  # two names in one wording: another draw
+            return self(student, rng)
         fits = torch.tensor([[name in source.labels[row] for name in names] for row in rows])
         fits = torch.cat([fits, ~fits.any(1, keepdim=True)], dim=1).float().to(student.backbone.device)
-        if len(set(labels)) < len(labels):
-            return torch.zeros((), device=student.backbone.device)
         choice, fit = student.matching(*student.read([source.texts[row] for row in rows], labels))
         chosen = -(choice.float().log_softmax(-1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
         return chosen + F.binary_cross_entropy_with_logits(fit.float(), fits)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from nautile.tasks.backbone.ranks import agree, average, rank
+
 LOG_EVERY, SAVE_EVERY = 50, 100
 AVERAGE, AVERAGE_EVERY = 0.98, 10  # kept of the average each time, steps
 WARMUP = 100  # steps
@@ -55,20 +57,25 @@ class Run:
         return (1 - FALL) * self.seconds
 
     def train(self, objectives: dict[str, Part]) -> None:
-        """Until the time is spent: at each step every objective is drawn by its share, weighted losses are added."""
+        """Until the time is spent: at each step every objective is drawn by its share, weighted losses are added.
+
+        Each of several processes (see `ranks.py`) reads batches of its own, and the gradients are averaged.
+        """
+        agree(self.module)
         self.module.train()
         device = next(self.module.parameters()).device.type
         sums: dict[str, list[float]] = {name: [] for name in objectives}
         began = time.monotonic()
         while self.spent < self.seconds:
-            rng = random.Random(f"{self.seed}/{self.step}")
+            shared, own = (random.Random(f"{self.seed}/{self.step}{of}") for of in ("", f"/{rank()}"))
             done = self.spent / self.seconds
-            for name, part in objectives.items():
-                if rng.random() < part.share and done >= part.start:
-                    sums[name].append(self._backward(part, rng, device))
-            self._update()
+            drawn = [name for name, part in objectives.items() if shared.random() < part.share and done >= part.start]
+            for name in drawn:
+                sums[name].append(self._backward(objectives[name], own, device))
             now = time.monotonic()
-            stable, self.spent, began = self.spent < self._fall, self.spent + now - began, now
+            passed, began = average(self.module, now - began), now
+            self._update()
+            stable, self.spent = self.spent < self._fall, self.spent + passed
             if self.step % LOG_EVERY == 0:
                 self._log({name: round(sum(x) / len(x), 4) for name, x in sums.items() if x})
                 sums = {name: [] for name in objectives}
@@ -81,8 +88,7 @@ class Run:
     def _backward(self, part: Part, rng: random.Random, device: str) -> float:
         with torch.autocast(device, torch.bfloat16):
             loss: Tensor = part.objective(self.module, rng)
-        if loss.requires_grad:
-            (part.weight * loss).backward()
+        (part.weight * loss).backward()
         return loss.item()
 
     def _rate(self) -> float:
@@ -103,11 +109,15 @@ class Run:
                 self.average[name].lerp_(parameter.detach(), max(1 - AVERAGE, AVERAGE_EVERY / self.step))
 
     def _log(self, losses: dict[str, float]) -> None:
+        if rank():
+            return
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps({"step": self.step, "minutes": round(self.spent / 60, 2), **losses}) + "\n")
 
     def save(self, name: str = "checkpoint.pt") -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, whole or not at all; the first process does."""
+        if rank():
+            return
         state = {
             "module": self.module.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],

@@ -15,7 +15,7 @@ import typer
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from nautile.errors import NautileError
-from nautile.tasks.documents import rows
+from nautile.tasks.documents import rows, rows_to_learn
 
 LONGEST = 400  # characters
 PER_SOURCE = 40_000  # passages a file
@@ -98,7 +98,8 @@ def gather(
     found: dict[str, None] = {}
     for name, path in sources.items():
         rng = random.Random(f"{seed}/{name}")
-        documents = [str(row.get("text") or row.get("prompt") or row.get("question") or "") for row in rows(path)]
+        texts_of = (row.get("text") or row.get("prompt") or row.get("question") or "" for row in rows_to_learn(path))
+        documents = list(map(str, texts_of))
         rng.shuffle(documents)
         fresh = (
             p for d in documents for p in passages(d, rng) if p not in found and key(p) and key(p) not in kept_back

@@ -11,13 +11,14 @@ import torch
 import typer
 from torch.optim import Optimizer, SparseAdam
 
-from nautile.engine.memory import keep_pages
+from nautile.engine.processor import prepare_training
 from nautile.errors import NautileError
 from nautile.model.compiled import compile_sca
 from nautile.model.config import NautileConfig
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.label_sets import read_label_sets
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student
+from nautile.tasks.backbone.ranks import join
 from nautile.tasks.backbone.run import BETAS, Part, Run, adamw
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
@@ -58,7 +59,8 @@ def main(
     compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's elementwise parts")] = False,
 ) -> None:
     """Train; the same command resumes."""
-    keep_pages()
+    prepare_training(device)
+    join(device)
     if compiled:
         compile_sca()
     vectors, opinions = Vectors(folder / "vectors.f16"), Vectors(folder / "opinions.f16", len(LABELS))

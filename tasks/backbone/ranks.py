@@ -1,0 +1,55 @@
+"""Several processes that train one model, each on batches of its own; started by torchrun, and nothing without it.
+
+On a CPU two processes of one thread each do more than one of two threads: small batches leave threads waiting.
+"""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+def join(device: str) -> None:
+    """Meet the other processes, if torchrun started this one."""
+    if dist.is_torchelastic_launched():
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group()
+
+
+def rank() -> int:
+    """This process's number: 0 where it is alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@torch.no_grad()
+def agree(module: nn.Module) -> None:
+    """Give all processes the first one's parameters."""
+    if dist.is_initialized():
+        for parameter in module.parameters():
+            dist.broadcast(parameter, 0)
+
+
+@torch.no_grad()
+def average(module: nn.Module, seconds: float) -> float:
+    """Replace each gradient by its mean over the processes, which must have them for the same parameters.
+
+    Returns the mean of `seconds`, the same in all processes: deadlines hang on it.
+    """
+    if not dist.is_initialized():
+        return seconds
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    dense = [gradient for gradient in gradients if not gradient.is_sparse]
+    passed = torch.tensor([seconds], device=next(module.parameters()).device)
+    flat = torch.cat([part.flatten() for part in (*dense, passed)]) / dist.get_world_size()
+    dist.all_reduce(flat)
+    *means, passed = flat.split([part.numel() for part in (*dense, passed)])
+    for gradient, mean in zip(dense, means, strict=True):
+        gradient.copy_(mean.view_as(gradient))
+    for parameter in module.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            rows = parameter.grad.div(dist.get_world_size()).coalesce()
+            dist.all_reduce(rows)
+            parameter.grad = rows
+    return passed.item()
