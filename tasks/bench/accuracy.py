@@ -55,7 +55,7 @@ def accuracy(settings: Settings, tell: Callable[[str], None] = lambda line: None
         lines=lines,
     )
     if settings.output is not None:
-        findings.save(settings.output)
+        findings.save(settings.output, "accuracy.json", "report.md")
     return findings
 
 

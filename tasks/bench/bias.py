@@ -63,8 +63,7 @@ def bias(
         make_folder(output)
     found = measure(contender, texts, notes, seed, resamples, visible)
     if output is not None:
-        (output / "bias.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        (output / "bias.md").write_text(found.report, encoding="utf-8")
+        found.save(output, "bias.json", "bias.md")
     return found
 
 

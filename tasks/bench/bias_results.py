@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from nautile.tasks.bench.reported import Reported
 from nautile.tasks.bench.swaps import SENTENCES
 from nautile.tasks.evaluate.results import Estimate, Result
 from nautile.tasks.evaluate.tables import span
@@ -46,7 +47,7 @@ class Gap(Result):
     by_chance: float = Field(description="95 % of such gaps are smaller where names are dealt to groups at random")
 
 
-class Bias(Result):
+class Bias(Reported):
     """One run of `nautile bench bias`."""
 
     version: str

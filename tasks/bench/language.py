@@ -61,12 +61,11 @@ def language(
         model=str(model),
         seed=seed,
         resamples=resamples,
-        sources=list(measure(speaker, texts, seed, resamples, visible)),
+        sources=measure(speaker, texts, seed, resamples, visible),
         samples=[Sample(prompt=said, text=go_on(speaker, said, chat, seed)) for said, chat in PROMPTS],
     )
     if output is not None:
-        (output / "language.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        (output / "language.md").write_text(found.report, encoding="utf-8")
+        found.save(output, "language.json", "language.md")
     return found
 
 

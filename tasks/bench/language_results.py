@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from nautile.tasks.bench.reported import Reported
 from nautile.tasks.evaluate.results import Estimate, Result
 from nautile.tasks.evaluate.tables import span
 from nautile.tasks.sheets import Sheet, as_markdown
@@ -28,7 +29,7 @@ class Sample(Result):
     text: str
 
 
-class Language(Result):
+class Language(Reported):
     """One run of `nautile bench language`."""
 
     version: str

@@ -1,7 +1,6 @@
 """What a benchmark found, as it is written to accuracy.json, and as tables for a report and for a terminal."""
 
-from pathlib import Path
-
+from nautile.tasks.bench.reported import Reported
 from nautile.tasks.bench.sets import Headline
 from nautile.tasks.evaluate.results import Comparison, Estimate, Figures, Result, Summary
 from nautile.tasks.evaluate.tables import NAMES
@@ -48,7 +47,7 @@ class Line(Result):
         return short(theirs.headline[self.headline].value + difference.value) if partial else ""
 
 
-class Findings(Result):
+class Findings(Reported):
     """One run of `nautile bench accuracy`; `weights` is a digest of nautile-mini's."""
 
     version: str
@@ -78,11 +77,6 @@ class Findings(Result):
         rows = [(*row, verdict) for row, verdict in zip(main.rows, verdicts, strict=True)]
         tables = [as_markdown(Sheet(main.title, (*main.columns, "verdict"), rows, prose=True)), as_markdown(more(self))]
         return "\n\n".join(["# Accuracy", self.about, *tables, "\n".join(f"- {note}" for note in self.notes)]) + "\n"
-
-    def save(self, folder: Path) -> None:
-        """Write accuracy.json and report.md into a folder."""
-        (folder / "accuracy.json").write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        (folder / "report.md").write_text(self.report, encoding="utf-8")
 
 
 def headlines(findings: Findings) -> Sheet:
