@@ -64,6 +64,18 @@ def test_any_choice_of_prefixes_in_batches_of_any_size(rows: list[tuple[str, int
         close(vector_D, Reader(model)([text], prefixes[which]).vectors_ND[0])
 
 
+@pytest.mark.parametrize("block", [1, 4, 6])
+def test_texts_that_are_encoded_beside_others_keep_their_places(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, done = Reader(backbone()), list[int]()
+    prefixes = [reader.prefixes.read(ids(1 + n % 2)) for n in range(len(TEXTS))]
+    whole = reader(TEXTS, prefixes)
+    monkeypatch.setattr("nautile.engine.reader.BLOCK", block)
+    parts = reader(TEXTS, prefixes, done.append)
+    close(parts.vectors_ND, whole.vectors_ND)
+    assert (parts.windows, parts.tokens) == (whole.windows, whole.tokens)
+    assert sorted(done) == [n for n, text in enumerate(TEXTS) if text]
+
+
 def test_a_prefix_and_a_text_read_as_one_pass() -> None:
     reader = Reader(backbone())
     found = reader([TEXTS[1]] * 3, read_all(reader)).vectors_ND

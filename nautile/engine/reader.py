@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nautile.engine.ahead import ahead
 from nautile.engine.batching import batches, pad_right, windows
 from nautile.engine.prefix import Prefix, continued
 from nautile.engine.prefixes import Prefixes
@@ -18,6 +19,7 @@ from nautile.model.model import NautileModel
 
 WINDOW_TOKENS = 128
 BATCH_TOKENS = 1024  # small enough for the cache, and for the heap to stay whole over millions of rows
+BLOCK = 4096  # texts that are sorted by length; meanwhile the next ones are encoded
 PREFIX_TOKENS = 16_384  # that the rows of a batch continue from: each row has attention's keys and values of its own
 
 
@@ -61,23 +63,32 @@ class Reader:
         Raises:
             NautileError: another number of prefixes than of texts.
         """
-        ids = self._encoded(texts)
         prefixes = _one_each(prefix, len(texts))
-        spans = [(text, part) for text, row in enumerate(ids) for part in windows(len(row), self.window)]
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(texts), BLOCK)]
+        parts = [Vectors(torch.zeros(0, self.model.config.d_model), [], 0)]
+        for block, ids in zip(blocks, ahead(self._encoded(texts[block]) for block in blocks), strict=True):
+            parts.append(self._read(ids, prefixes[block], block.start, finished))
+        vectors, windows, tokens = zip(*parts, strict=True)
+        return Vectors(torch.cat(vectors), list(itertools.chain(*windows)), sum(tokens))
+
+    def _read(
+        self, ids: list[list[int]], prefixes: list[Prefix], first: int, finished: Callable[[int], None]
+    ) -> Vectors:
+        """The vectors of the texts that `ids` hold; the first of them has the index `first`."""
         counts = [len(windows(len(row), self.window)) for row in ids]
+        spans = [(text, part) for text, row in enumerate(ids) for part in windows(len(row), self.window)]
         left = list(counts)
-        total_ND = torch.zeros(len(texts), self.model.config.d_model, dtype=torch.float64)
+        total_ND = torch.zeros(len(ids), self.model.config.d_model, dtype=torch.float64)
         most = PREFIX_TOKENS // max((prefix.tokens for prefix in prefixes), default=1)
         for group in batches([end - start for _, (start, end) in spans], self.batch_tokens, max(1, most)):
-            rows = [ids[spans[index][0]][slice(*spans[index][1])] for index in group]
-            after = [prefixes[spans[index][0]] for index in group] if prefixes else []
-            weighted_BD = self._pooled(rows, after) * torch.tensor([[len(row)] for row in rows])
-            for index, vector_D in zip(group, weighted_BD, strict=True):
-                text = spans[index][0]
-                total_ND[text] += vector_D
+            texts = [spans[index][0] for index in group]
+            rows = [ids[text][slice(*spans[index][1])] for index, text in zip(group, texts, strict=True)]
+            weighted_BD = self._pooled(rows, [prefixes[text] for text in texts] if prefixes else [])
+            total_ND.index_add_(0, torch.tensor(texts), weighted_BD * torch.tensor([[len(row)] for row in rows]))
+            for text in texts:
                 left[text] -= 1
                 if not left[text]:
-                    finished(text)
+                    finished(first + text)
         self.prefixes.note(itertools.compress(prefixes, counts))
         lengths_N = torch.tensor([max(1, len(row)) for row in ids]).reshape(-1, 1)
         return Vectors((total_ND / lengths_N).float(), counts, sum(map(len, ids)))
