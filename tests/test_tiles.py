@@ -1,31 +1,20 @@
 """SCA in tiles that fit the cache gives what it gives in one piece, and leaves the same state."""
 
-from collections.abc import Iterator
-
 import pytest
 import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nautile.model import tiles
+from nautile.model import conv, tiles
 from nautile.model.conv import causal_conv
 from nautile.model.model import NautileModel
 from nautile.model.state import NautileState
-
-CHUNK = 8
 
 
 @pytest.fixture(scope="module", params=tiny.DECAYS, ids=["relative", "boundary", "unclipped"])
 def model(request: pytest.FixtureRequest) -> NautileModel:
     return tiny.model(NautileModel, **request.param)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_chunks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "CHUNK", CHUNK)
-        yield
 
 
 @torch.inference_mode()
@@ -42,15 +31,15 @@ def read(model: NautileModel, lengths: list[int], tile: int, past: int) -> tuple
 
 
 @given(
-    lengths=st.lists(st.integers(1, 3 * CHUNK + 1), min_size=1, max_size=5),
-    rows=st.integers(1, 3),
+    lengths=st.lists(st.integers(1, 25), min_size=1, max_size=5),
+    tokens=st.integers(1, 80),
     past=st.sampled_from([0, 3]),
 )
 @settings(max_examples=25)
-def test_tiles_change_nothing(model: NautileModel, lengths: list[int], rows: int, past: int) -> None:
+def test_tiles_change_nothing(model: NautileModel, lengths: list[int], tokens: int, past: int) -> None:
     width = model.config.memory_heads * model.config.head_width
     whole, state = read(model, lengths, 1 << 30, past)
-    tiled, other = read(model, lengths, rows * CHUNK * width, past)
+    tiled, other = read(model, lengths, tokens * width, past)
     tiny.close(tiled, whole)
     for one, two in zip(state.layers, other.layers, strict=True):
         if hasattr(one, "sums"):
@@ -68,7 +57,11 @@ def test_what_needs_a_gradient_is_not_cut(model: NautileModel, monkeypatch: pyte
 
 @pytest.mark.parametrize("length", [1, 2, 3, 17])
 @pytest.mark.parametrize("with_tail", [False, True])
-def test_the_convolution_has_the_gradients_of_its_definition(length: int, with_tail: bool) -> None:
+def test_the_convolution_has_the_gradients_of_its_definition(
+    length: int, with_tail: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conv, "TILE", 1)
+    monkeypatch.setattr(conv, "NARROWEST", 4)  # of 6 channels
     torch.manual_seed(length)
     z, kernel = torch.randn(2, length, 6, requires_grad=True), torch.randn(6, 1, 4, requires_grad=True)
     tail = torch.randn(2, 3, 6, requires_grad=True) if with_tail else None

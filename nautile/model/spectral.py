@@ -28,6 +28,7 @@ THETA_MIN, THETA_SPAN = 0.001, 2.999
 WEIGHT_CLIP = (1e-4, 5000.0)
 MASS_FLOOR = 1e-4
 CHUNK = 128
+CACHED_CHUNK = 64  # on a CPU without gradients: what a chunk needs fits the cache
 
 
 class Sums(NamedTuple):
@@ -146,7 +147,7 @@ def sca_chunked(
     document_BL: Tensor | None = None,
     lengths_B: Tensor | None = None,
     sums: Sums | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Sums]:
     """Steps 3 to 5, chunk by chunk: matrix products inside a chunk, the sums between chunks.
 
@@ -157,6 +158,8 @@ def sca_chunked(
     Returns o (B,L,K,2H) and the sums at each row's end, float32.
     """
     L = k_BLKH.shape[1]
+    cached = k_BLKH.device.type == "cpu" and not torch.is_grad_enabled()
+    chunk = chunk or (CACHED_CHUNK if cached else CHUNK)
     recompute = torch.is_grad_enabled() and chunk < L
     outputs, document_B = [], None
     parts = zip(*(x.split(chunk, dim=1) for x in (k_BLKH, w_BLK, q_BLQHM2)), strict=True)
@@ -186,8 +189,9 @@ def _chunk(
     k, w = (part.contiguous() for part in _heads_first(k_BCKH, w_BCK))
     k = k.float()
     H = spectrum.theta_KHM.shape[1]
-    q = q_BCQHM2.permute(0, 2, 4, 5, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    q = q.repeat_interleave(k.shape[1] // q.shape[1], dim=1)
+    q = q_BCQHM2.permute(0, 2, 4, 5, 1, 3).contiguous().float()  # in this order: half the time
+    if (shared := k.shape[1] // q.shape[1]) > 1:
+        q = q.repeat_interleave(shared, dim=1)
     points = [point.unbind(2) for point in q.unbind(2)]  # not by index: its gradient fills a whole q for each
     decay = _ChunkDecay.of(spectrum.fade_K, k.shape[2], lengths_B, document_BC, document_B)
     weighted, squashed = w[..., None] * k, F.softsign(spectrum.eta_K[:, None, None] * k)

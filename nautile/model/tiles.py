@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from nautile.model.layout import Layout
-from nautile.model.spectral import CHUNK
 from nautile.model.state import SCAState
 
 TILE = 1 << 19  # numbers of a (tokens,K,H) tensor in a tile: 2 MB in float32
@@ -15,21 +14,22 @@ Mix = Callable[[Tensor, Tensor, Layout, SCAState | None], Tensor]
 
 
 def in_tiles(mix: Mix, z_BLP: Tensor, gate_BLJ: Tensor, layout: Layout, state: SCAState | None, width: int) -> Tensor:
-    """`mix(z, gate, layout, state)`, some rows and one chunk of tokens at a time; `width` is K·H.
+    """`mix(z, gate, layout, state)`, some rows, or a span of a long one, at a time; `width` is K·H.
 
     Along a row each tile continues from the state that the one before left, as decoding does. Packed rows, gradients
     and devices other than a CPU get no tiles.
     """
     B, L = z_BLP.shape[:2]
-    rows = max(1, TILE // (min(L, CHUNK) * width))
-    whole = rows >= B and L <= CHUNK
+    span = min(L, max(1, TILE // width))
+    rows = max(1, TILE // (span * width))
+    whole = rows >= B and span == L
     if whole or layout.document_BL is not None or torch.is_grad_enabled() or z_BLP.device.type != "cpu":
         return mix(z_BLP, gate_BLJ, layout, state)
     lines, memories = [], []
     for first in range(0, B, rows):
         mine = slice(first, first + rows)
         memory = _memory(state, mine)
-        spans = [(mine, slice(start, start + CHUNK)) for start in range(0, L, CHUNK)]
+        spans = [(mine, slice(start, start + span)) for start in range(0, L, span)]
         lines.append(torch.cat([mix(z_BLP[at], gate_BLJ[at], layout.part(*at), memory) for at in spans], dim=1))
         memories.append(memory)
     if state is not None:
