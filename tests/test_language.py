@@ -27,6 +27,7 @@ from nautile.tasks.bench.language_results import ALL, Language
 from nautile.tasks.documents import HELD_OUT, documents, sources
 
 TEXTS = [f"In the year {n} the old mill by the river was sold once more." for n in range(2 * HELD_OUT + 3)]
+STEPS = 30
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> None:
@@ -54,8 +55,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"module": student.state_dict(), "average": {}}, folder / "checkpoint.pt")
     model = begin(folder)
     (folder / "language").mkdir()
-    training = Run(model, [adamw(model.named_parameters(), 1e-2)], folder / "language", minutes=0.05, seed=0)
-    training.train({"next token": Part(NextToken(vocabulary, TEXTS, [], tokens=512))})
+    clock = iter(range(1000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nautile.tasks.backbone.run.time.monotonic", lambda: next(clock))  # each step takes a second
+        training = Run(model, [adamw(model.named_parameters(), 1e-2)], folder / "language", minutes=STEPS / 60, seed=0)
+        training.train({"next token": Part(NextToken(vocabulary, TEXTS, [], tokens=512))})
     return folder
 
 

@@ -8,7 +8,10 @@ Item = TypeVar("Item")
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The items in order; while one is worked with, a thread makes the next. What making one raises is raised here."""
+    """The items in order; while one is worked with, a thread makes the next. What making one raises is raised here.
+
+    Whoever stops early waits until the item that is being made is done.
+    """
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, iterator, end)

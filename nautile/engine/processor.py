@@ -6,17 +6,13 @@ from nautile.engine.memory import keep_pages
 
 
 def prepare_training(device: str) -> None:
-    """For processes that train: on a CPU, keep memory at hand and go backward quickly."""
+    """To be called before any other work: keep memory at hand and, on a CPU, go backward quickly.
+
+    Gradients are full of numbers below 1e-38, each many times as slow as others: this thread, and those it starts from
+    now on, take them as zero. Attention is plain products in the whole process: torch's fused one for CPUs goes
+    backward slowly where rows are short.
+    """
     keep_pages()
     if device == "cpu":
-        quick_backward(True)
-
-
-def quick_backward(on: bool) -> None:
-    """On a CPU: the tiniest numbers count as zero, and attention is plain products, for the whole process.
-
-    Gradients are full of numbers below 1e-38, each many times as slow as others; and torch's fused attention for CPUs
-    goes backward slowly where rows are short.
-    """
-    torch.set_flush_denormal(on)
-    torch.backends.cuda.enable_flash_sdp(not on)  # holds for CPUs too
+        torch.set_flush_denormal(True)
+        torch.backends.cuda.enable_flash_sdp(False)  # holds for CPUs too

@@ -1,7 +1,7 @@
 """Texts to vectors: in batches of alike lengths, long ones in windows, alone or after a prefix."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -65,11 +65,12 @@ class Reader:
         """
         prefixes = _one_each(prefix, len(texts))
         blocks = [slice(start, start + BLOCK) for start in range(0, len(texts), BLOCK)]
-        parts = [Vectors(torch.zeros(0, self.model.config.d_model), [], 0)]
-        for block, ids in zip(blocks, ahead(self._encoded(texts[block]) for block in blocks), strict=True):
+        encoded = self._encoded(texts, blocks)
+        parts = [Vectors(torch.zeros(0, self.model.config.d_model), [], 0)]  # all there is where there are no texts
+        for block, ids in zip(blocks, ahead(encoded) if len(blocks) > 1 else encoded, strict=True):
             parts.append(self._read(ids, prefixes[block], block.start, finished))
-        vectors, windows, tokens = zip(*parts, strict=True)
-        return Vectors(torch.cat(vectors), list(itertools.chain(*windows)), sum(tokens))
+        vectors, counts, tokens = zip(*parts, strict=True)
+        return Vectors(torch.cat(vectors), list(itertools.chain(*counts)), sum(tokens))
 
     def _read(
         self, ids: list[list[int]], prefixes: list[Prefix], first: int, finished: Callable[[int], None]
@@ -93,11 +94,13 @@ class Reader:
         lengths_N = torch.tensor([max(1, len(row)) for row in ids]).reshape(-1, 1)
         return Vectors((total_ND / lengths_N).float(), counts, sum(map(len, ids)))
 
-    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text; those that are the same are encoded once."""
-        distinct = list(dict.fromkeys(texts))
-        ids = dict(zip(distinct, self.vocabulary.encode_batch(distinct), strict=True))
-        return [ids[text] for text in texts]
+    def _encoded(self, texts: Sequence[str], blocks: Sequence[slice]) -> Iterator[list[list[int]]]:
+        """The ids of each block's texts; those that are the same are encoded once."""
+        known: dict[str, list[int]] = {}
+        for block in blocks:
+            fresh = [text for text in dict.fromkeys(texts[block]) if text not in known]
+            known.update(zip(fresh, self.vocabulary.encode_batch(fresh), strict=True))
+            yield [known[text] for text in texts[block]]
 
     @torch.inference_mode()
     def _pooled(self, rows: list[list[int]], prefixes: list[Prefix]) -> Tensor:

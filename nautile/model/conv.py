@@ -71,7 +71,8 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = _by_channel(F.pad(grad_BLP, (0, 0, c - 1, c - 1)), kernel_P1c[:, 0].flip(-1).to(grad_BLP.dtype))
         if ctx.needs_input_grad[1]:
-            width = max(NARROWEST, TILE // (len(x_BSP) * L))
+            cached = max(NARROWEST, TILE // (len(x_BSP) * L))
+            width = cached if x_BSP.device.type == "cpu" else x_BSP.shape[-1]
             tiles = zip(x_BSP.split(width, dim=-1), grad_BLP.split(width, dim=-1), strict=True)
             of_kernel = torch.cat([_of_kernel(x, grad, c) for x, grad in tiles])[:, None].to(kernel_P1c.dtype)
         return of_x, of_kernel

@@ -152,7 +152,8 @@ def sca_chunked(
     """Steps 3 to 5, chunk by chunk: matrix products inside a chunk, the sums between chunks.
 
     `lengths_B` counts each row's real tokens (the rest is padding on the right; it must not enter the sums);
-    `document_BL` numbers packed documents; `sums` is the memory of what came before. No tensor of size (B,L,K,H,M)
+    `document_BL` numbers packed documents; `sums` is the memory of what came before. A `chunk` of None is of the size
+    that the device likes. No tensor of size (B,L,K,H,M)
     is made: what a chunk needs is (B,C,K,H,M), recomputed in the backward pass when there are several chunks.
 
     Returns o (B,L,K,2H) and the sums at each row's end, float32.

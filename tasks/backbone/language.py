@@ -23,7 +23,7 @@ from nautile.model.heads import IGNORED, NautileForCausalLM
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.export import load_student
 from nautile.tasks.backbone.objectives import alike
-from nautile.tasks.backbone.ranks import join
+from nautile.tasks.backbone.ranks import join, leave, once
 from nautile.tasks.backbone.run import Part, Run, adamw
 from nautile.tasks.documents import documents, rows, rows_to_learn, sources
 
@@ -113,11 +113,12 @@ def main(
         compile_sca()
     torch.manual_seed(seed)
     model = begin(folder).to(device)
-    (folder / "language").mkdir(exist_ok=True)
+    once(lambda: (folder / "language").mkdir(exist_ok=True))
     vocabulary = Vocabulary("nautile", model.config.vocab_size - 8)
     objective = NextToken(vocabulary, pieces(corpus, seed), turns(data), BATCH_TOKENS * scale)
     run = Run(model, [adamw(model.named_parameters(), learning_rate)], folder / "language", minutes, seed)
     run.train({"next token": Part(objective)})
+    leave()
 
 
 if __name__ == "__main__":

@@ -119,6 +119,17 @@ class NamedLabels:
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """Cross entropy of the choice, and binary cross entropy of each label's fit."""
+        source, rows, names, labels = self.draw(rng)
+        while len(set(labels)) < len(labels):  # two names in one wording
+            source, rows, names, labels = self.draw(rng)
+        fits = torch.tensor([[name in source.labels[row] for name in names] for row in rows])
+        fits = torch.cat([fits, ~fits.any(1, keepdim=True)], dim=1).float().to(student.backbone.device)
+        choice, fit = student.matching(*student.read([source.texts[row] for row in rows], labels))
+        chosen = -(choice.float().log_softmax(-1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
+        return chosen + F.binary_cross_entropy_with_logits(fit.float(), fits)
+
+    def draw(self, rng: random.Random) -> tuple[LabelSet, list[int], list[str], list[str]]:
+        """A set, rows of it, some of its labels, and a wording of each, with "none of these" as the last."""
         source = rng.choice(self.sets)
         rows = alike(source.texts, self.count, rng)
         names = list(source.wordings)
@@ -129,14 +140,7 @@ class NamedLabels:
             names = rng.sample(names, rng.randint(2, len(names)))
         names = list(dict.fromkeys(names))
         rng.shuffle(names)
-        labels = [source.wording(name, rng) for name in names] + [NONE]
-        if len(set(labels)) < len(labels):  # two names in one wording: another draw
-            return self(student, rng)
-        fits = torch.tensor([[name in source.labels[row] for name in names] for row in rows])
-        fits = torch.cat([fits, ~fits.any(1, keepdim=True)], dim=1).float().to(student.backbone.device)
-        choice, fit = student.matching(*student.read([source.texts[row] for row in rows], labels))
-        chosen = -(choice.float().log_softmax(-1) * fits / fits.sum(1, keepdim=True)).sum(1).mean()
-        return chosen + F.binary_cross_entropy_with_logits(fit.float(), fits)
+        return source, rows, names, [source.wording(name, rng) for name in names] + [NONE]
 
 
 @dataclass

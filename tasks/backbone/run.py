@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from nautile.tasks.backbone.ranks import agree, average, rank
+from nautile.tasks.backbone.ranks import agree, average, once, rank
 
 LOG_EVERY, SAVE_EVERY = 50, 100
 AVERAGE, AVERAGE_EVERY = 0.98, 10  # kept of the average each time, steps
@@ -59,7 +59,8 @@ class Run:
     def train(self, objectives: dict[str, Part]) -> None:
         """Until the time is spent: at each step every objective is drawn by its share, weighted losses are added.
 
-        Each of several processes (see `ranks.py`) reads batches of its own, and the gradients are averaged.
+        Each of several processes (see `ranks.py`) reads batches of its own, and the gradients are averaged; the first
+        writes, and logs its own losses.
         """
         agree(self.module)
         self.module.train()
@@ -83,7 +84,7 @@ class Run:
                 self.save("stable.pt")
             if self.step % SAVE_EVERY == 0:
                 self.save()
-        self.save()
+        once(self.save)
 
     def _backward(self, part: Part, rng: random.Random, device: str) -> float:
         with torch.autocast(device, torch.bfloat16):

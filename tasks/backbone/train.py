@@ -18,7 +18,7 @@ from nautile.model.config import NautileConfig
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.label_sets import read_label_sets
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student
-from nautile.tasks.backbone.ranks import join
+from nautile.tasks.backbone.ranks import join, leave, once, processes
 from nautile.tasks.backbone.run import BETAS, Part, Run, adamw
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
@@ -40,9 +40,8 @@ def optimizers(student: Student, rate: float) -> list[Optimizer]:
 def _begin(folder: Path, options: dict[str, Any]) -> None:
     """Note what the run is made of, or raise NautileError where it was begun with something else."""
     path = folder / "options.json"
-    if not path.exists():
-        save_json(path, options)
-    elif (known := json.loads(path.read_text())) != options:
+    once(lambda: None if path.exists() else save_json(path, options))
+    if (known := json.loads(path.read_text())) != options:
         raise NautileError(f"{folder}: was begun with {known}; take another folder for {options}")
 
 
@@ -56,7 +55,7 @@ def main(
     device: str = "cpu",
     encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
     seed: int = 0,
-    compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's elementwise parts")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's chunks")] = False,
 ) -> None:
     """Train; the same command resumes."""
     prepare_training(device)
@@ -67,14 +66,15 @@ def main(
     if not len(vectors) or not len(opinions):
         raise NautileError(f"{folder}: run nautile.tasks.backbone.texts, .vectors and .opinions on it first")
     torch.manual_seed(seed)
-    _begin(folder, {"corpus": str(corpus), "data": str(data), "seed": seed, "rate": learning_rate, "scale": scale})
+    options = {"seed": seed, "rate": learning_rate, "scale": scale, "processes": processes()}
+    _begin(folder, {"corpus": str(corpus), "data": str(data), **options})
     vocabulary = Vocabulary("nautile", 32_000)
     student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary).to(device)
     taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, vocabulary)
     if not (folder / "checkpoint.pt").exists():
         with torch.no_grad():
             student.begin(*token_embeddings(vocabulary, student.backbone.config.d_model, Teacher(encoder)))
-        fit_tokens(student, taught, PASSES, seed)
+        once(lambda: fit_tokens(student, taught, PASSES, seed))
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
     objectives = {
         "embedding": Part(Embedding(taught, 800 * scale), share=0.8),
@@ -84,6 +84,7 @@ def main(
         "opinions": Part(Opinions(judged, 800 * scale), share=0.5),
     }
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
+    leave()
 
 
 if __name__ == "__main__":

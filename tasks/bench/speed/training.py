@@ -1,17 +1,20 @@
-"""A training step on short texts: nautile-mini, prepared for it and as torch has it; MiniLM-L6 on as many tokens."""
+"""A training step on short texts: nautile-mini with plain and with torch's fused attention; MiniLM-L6 beside it."""
+
+from contextlib import nullcontext
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from nautile.engine.memory import keep_pages
-from nautile.engine.processor import quick_backward
 from nautile.tasks.bench.speed.models import MINI, MINILM, body_bytes, language_model, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
 
 SHAPE, TINY_SHAPE = (32, 32), (4, 8)  # rows, tokens a row
-PLAIN = f"{MINI}, not prepared"
-PAIRS = ((MINI, PLAIN), (MINI, MINILM))
+FUSED = f"{MINI}, fused attention"
+KINDS = {MINI: MINI, FUSED: MINI, MINILM: MINILM}
+PAIRS = ((MINI, FUSED), (MINI, MINILM))
 PASSES = 3  # backward takes two products for each that forward takes
 
 
@@ -20,28 +23,26 @@ def training(session: Session) -> None:
     keep_pages()
     rows, length = TINY_SHAPE if session.settings.tiny else SHAPE
     for dtype in session.settings.dtypes:
-        models = {name: language_model(kind, "float32", session.settings.tiny) for name, kind in _KINDS.items()}
+        models = {name: language_model(kind, "float32", session.settings.tiny) for name, kind in KINDS.items()}
         works = {name: step_work(model, rows, length, dtype, name == MINI) for name, model in models.items()}
         case = Case("training", f"{rows}×{length}", dtype, "token")
         session.compare(case, works, PAIRS)
         session.compare_peaks(case, works, PAIRS)
 
 
-_KINDS = {MINI: MINI, PLAIN: MINI, MINILM: MINILM}
-
-
-def step_work(model: PreTrainedModel, rows: int, length: int, dtype: str, prepared: bool) -> Work:
+def step_work(model: PreTrainedModel, rows: int, length: int, dtype: str, plain: bool) -> Work:
     """A step on random ids (rows, length) towards hidden states of zero, computed in `dtype`; float32 weights."""
     ids_BL = torch.randint(model.config.vocab_size, (rows, length))
     optimizer = AdamW(model.parameters(), fused=True)
 
     def step() -> None:
-        quick_backward(prepared)
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        with (
+            sdpa_kernel(SDPBackend.MATH) if plain else nullcontext(),
+            torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"),
+        ):
             loss = model(ids_BL).last_hidden_state.float().square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        quick_backward(False)
 
     return Work(step, rows * length, PASSES * rows * length * token_flops(model), body_bytes(model))
