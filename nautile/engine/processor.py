@@ -5,14 +5,11 @@ import torch
 from nautile.engine.memory import keep_pages
 
 
-def prepare_training(device: str) -> None:
-    """To be called before any other work: keep memory at hand and, on a CPU, go backward quickly.
+def prepare_training() -> None:
+    """To be called before any other work: keep memory at hand, and take the tiniest numbers as zero.
 
-    Gradients are full of numbers below 1e-38, each many times as slow as others: this thread, and those it starts from
-    now on, take them as zero. Attention is plain products in the whole process: torch's fused one for CPUs goes
-    backward slowly where rows are short.
+    Gradients are full of numbers below 1e-38, each many times as slow as others. This thread, and those that it starts
+    from now on, round them away.
     """
     keep_pages()
-    if device == "cpu":
-        torch.set_flush_denormal(True)
-        torch.backends.cuda.enable_flash_sdp(False)  # holds for CPUs too
+    torch.set_flush_denormal(True)

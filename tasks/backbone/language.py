@@ -107,7 +107,7 @@ def main(
     compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's chunks")] = False,
 ) -> None:
     """Train; the same command resumes."""
-    prepare_training(device)
+    prepare_training()
     join(device)
     if compiled:
         compile_sca()

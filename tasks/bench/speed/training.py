@@ -1,9 +1,6 @@
-"""A training step on short texts: nautile-mini with plain and with torch's fused attention; MiniLM-L6 beside it."""
-
-from contextlib import nullcontext
+"""A training step on short texts: nautile-mini, MiniLM-L6 beside it."""
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
@@ -12,9 +9,7 @@ from nautile.tasks.bench.speed.models import MINI, MINILM, body_bytes, language_
 from nautile.tasks.bench.speed.session import Case, Session, Work
 
 SHAPE, TINY_SHAPE = (32, 32), (4, 8)  # rows, tokens a row
-FUSED = f"{MINI}, fused attention"
-KINDS = {MINI: MINI, FUSED: MINI, MINILM: MINILM}
-PAIRS = ((MINI, FUSED), (MINI, MINILM))
+PAIRS = ((MINI, MINILM),)
 PASSES = 3  # backward takes two products for each that forward takes
 
 
@@ -23,23 +18,20 @@ def training(session: Session) -> None:
     keep_pages()
     rows, length = TINY_SHAPE if session.settings.tiny else SHAPE
     for dtype in session.settings.dtypes:
-        models = {name: language_model(kind, "float32", session.settings.tiny) for name, kind in KINDS.items()}
-        works = {name: step_work(model, rows, length, dtype, name == MINI) for name, model in models.items()}
+        models = {name: language_model(name, "float32", session.settings.tiny) for name in (MINI, MINILM)}
+        works = {name: training_work(model, rows, length, dtype) for name, model in models.items()}
         case = Case("training", f"{rows}×{length}", dtype, "token")
         session.compare(case, works, PAIRS)
         session.compare_peaks(case, works, PAIRS)
 
 
-def step_work(model: PreTrainedModel, rows: int, length: int, dtype: str, plain: bool) -> Work:
+def training_work(model: PreTrainedModel, rows: int, length: int, dtype: str) -> Work:
     """A step on random ids (rows, length) towards hidden states of zero, computed in `dtype`; float32 weights."""
     ids_BL = torch.randint(model.config.vocab_size, (rows, length))
     optimizer = AdamW(model.parameters(), fused=True)
 
     def step() -> None:
-        with (
-            sdpa_kernel(SDPBackend.MATH) if plain else nullcontext(),
-            torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"),
-        ):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
             loss = model(ids_BL).last_hidden_state.float().square().mean()
         loss.backward()
         optimizer.step()
