@@ -21,7 +21,6 @@ from nautile.tasks.bench.speed import memory, rows
 from nautile.tasks.bench.speed.decode import STEPS, context_of, sca_work, step_work
 from nautile.tasks.bench.speed.memory import peak_growth, state_bytes
 from nautile.tasks.bench.speed.models import (
-    MINI,
     MINILM,
     NAUTILE,
     QWEN,
@@ -37,6 +36,7 @@ from nautile.tasks.bench.speed.run import BENCHMARKS, speed
 from nautile.tasks.bench.speed.session import Case, Session, Settings, Work
 from nautile.tasks.bench.speed.texts import WORDS, texts, with_repeats
 from nautile.tasks.bench.speed.timing import Spread, Timing, measure, ratio
+from nautile.tasks.question import BASE
 
 TINY = Settings(tiny=True, repeats=2, dtypes=("float32",))
 SMALL = {"vocab": 64, "width": 32, "inner": 48, "layers": 3, "heads": 4, "kv": 2, "head": 8}
@@ -198,7 +198,7 @@ def run(*arguments: object) -> Any:
         ("classify", set()),
         ("labels", {"1 label / 5 labels", "50 labels / 5 labels"}),
         ("rows", {"time outside the model / all time"}),
-        ("training", {f"{MINI} / {MINILM}"}),
+        ("training", {f"{BASE} / {MINILM}"}),
     ],
 )
 def test_each_benchmark_runs(name: str, ratios: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

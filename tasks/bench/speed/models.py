@@ -9,9 +9,10 @@ from transformers import AutoModel, BertConfig, LlamaConfig, PreTrainedConfig, P
 import nautile.model.checkpoints  # noqa: F401 - makes AutoModel know Nautile
 from nautile.model.config import NautileConfig
 from nautile.tasks.bench.speed.memory import weight_bytes
+from nautile.tasks.question import BASE
 
 NAUTILE, SMOLLM2, QWEN = "nautile-370m", "SmolLM2-360M", "Qwen2.5-0.5B"
-MINI, MINILM = "nautile-mini", "MiniLM-L6"
+MINILM = "MiniLM-L6"
 
 _SMOLLM2: dict[str, Any] = {
     "vocab_size": 49_152,
@@ -86,8 +87,8 @@ def token_flops(model: PreTrainedModel) -> int:
 
 
 def _config(name: str, tiny: bool) -> PreTrainedConfig:
-    if name in (NAUTILE, MINI):
+    if name in (NAUTILE, BASE):
         return NautileConfig.preset(name, **(_TINY_NAUTILE if tiny else {}))
     kinds = {SMOLLM2: (LlamaConfig, _SMOLLM2), QWEN: (Qwen2Config, _QWEN), MINILM: (BertConfig, _MINILM)}
     kind, shape = kinds[name]
-    return kind(**{**(_TINY if tiny else shape), "tie_word_embeddings": True})
+    return kind(**(_TINY if tiny else shape), tie_word_embeddings=True)

@@ -5,11 +5,12 @@ from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from nautile.engine.memory import keep_pages
-from nautile.tasks.bench.speed.models import MINI, MINILM, body_bytes, language_model, token_flops
+from nautile.tasks.bench.speed.models import MINILM, body_bytes, language_model, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
+from nautile.tasks.question import BASE
 
 SHAPE, TINY_SHAPE = (32, 32), (4, 8)  # rows, tokens a row
-PAIRS = ((MINI, MINILM),)
+PAIRS = ((BASE, MINILM),)
 PASSES = 3  # backward takes two products for each that forward takes
 
 
@@ -18,7 +19,7 @@ def training(session: Session) -> None:
     keep_pages()
     rows, length = TINY_SHAPE if session.settings.tiny else SHAPE
     for dtype in session.settings.dtypes:
-        models = {name: language_model(name, "float32", session.settings.tiny) for name in (MINI, MINILM)}
+        models = {name: language_model(name, "float32", session.settings.tiny) for name in (BASE, MINILM)}
         works = {name: training_work(model, rows, length, dtype) for name, model in models.items()}
         case = Case("training", f"{rows}×{length}", dtype, "token")
         session.compare(case, works, PAIRS)
