@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,14 +33,14 @@ from nautile.model.places import fingerprint
 from nautile.tasks.calibrate import Kind, probabilities
 from nautile.tasks.finetune import outcome
 from nautile.tasks.finetune import train as training
-from nautile.tasks.finetune.head_only import fit_head
+from nautile.tasks.finetune.head_only import fit_head, train_head
 from nautile.tasks.finetune.lora import adapt, matched
 from nautile.tasks.finetune.losses import balanced, make_loss
 from nautile.tasks.finetune.model import trainable
 from nautile.tasks.finetune.options import Options, make_options, write_config
 from nautile.tasks.finetune.run import finetune
 from nautile.tasks.finetune.samples import AlikeLengths, Samples
-from nautile.tasks.finetune.split import split_rows
+from nautile.tasks.finetune.split import Split, split_rows
 from nautile.tasks.finetune.validate import scores
 from nautile.tasks.heads.head import load_head, read_about
 from nautile.tasks.heads.loading import load_judging
@@ -399,6 +400,7 @@ BAD = [
     ({"output": __file__ + "/run"}, "is a file, where a folder is to be"),
     ({"output": "x" * 300}, "cannot be a folder (File name too long)"),
     ({"method": "head"}, "method head does not use rank, epochs, batch_size, bf16; leave that out or choose another"),
+    ({"refit": True}, "method lora does not use refit; leave that out or choose another method"),
     ({"method": "full"}, "method full does not use rank; leave that out or choose another method"),
 ]
 
@@ -548,6 +550,25 @@ def test_a_head_is_scikit_learns() -> None:
     theirs = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(standard, truth).predict_proba(standard)
     ours = probabilities(head.logits(torch.from_numpy(vectors)), "single")
     assert np.abs(ours - theirs).max() < 1e-3
+
+
+def test_a_refitted_head_learns_from_all_rows_and_is_judged_by_heads_that_did_not() -> None:
+    rng = np.random.default_rng(0)
+    vectors_ND, truth = torch.from_numpy(rng.normal(size=(90, 40))), rng.integers(0, 3, 90)  # nothing to be learned
+    place = {str(n): vector for n, vector in enumerate(vectors_ND)}
+
+    def reader(texts: list[str]) -> Any:  # of which only the call is used
+        return SimpleNamespace(vectors_ND=torch.stack([place[text] for text in texts]))
+
+    def rows(chosen: range) -> Labelled:
+        return Labelled([str(n) for n in chosen], truth[list(chosen)], ("a", "b", "c"), "single", [])
+
+    options = make_options({"method": "head", "refit": True})
+    head, logits_NC, history = train_head(reader, Split(rows(range(60)), rows(range(60, 90)), []), options)
+    best = max(history, key=lambda record: record["eval_macro_f1"])
+    tiny.close(head.weight_CD, fit_head(vectors_ND, rows(range(90)), best["C"], weigh=False).weight_CD)
+    right = head.logits(vectors_ND[60:]).argmax(1) == truth[60:]
+    assert right.mean() > 0.7 > 0.6 > (logits_NC.argmax(1) == truth[60:]).mean()
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=400), st.integers(1, 9), st.integers(0, 3))

@@ -1,4 +1,8 @@
-"""Training the head only: every text is read once, then a linear layer is fitted to the vectors."""
+"""Training the head only: every text is read once, then a linear layer is fitted to the vectors.
+
+With `refit`, the head of the best regularisation is fitted anew on training and validation rows together. What is then
+said of the validation rows is said by five heads, each fitted on everything but a fifth of them.
+"""
 
 from typing import Any
 
@@ -8,7 +12,7 @@ from torch import Tensor
 
 from nautile.engine.reader import Reader
 from nautile.model.heads import NautileForSequenceClassification
-from nautile.tasks.calibrate import Array
+from nautile.tasks.calibrate import FOLDS, Array
 from nautile.tasks.finetune.losses import Loss, balanced, make_loss
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
@@ -34,7 +38,25 @@ def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Ar
             history.append({"C": strength, **{f"eval_{name}": value for name, value in found.items()}})
     sign = 1 if options.monitor == "macro_f1" else -1
     best = int(np.argmax([sign * record[f"eval_{options.monitor}"] for record in history])) if history else 0
+    if options.refit and history:
+        strength, weigh = history[best]["C"], options.class_weights == "balanced"
+        return *_refitted(train_ND, valid_ND, split, strength, weigh), history
     return *fits[best], history
+
+
+def _refitted(train_ND: Tensor, valid_ND: Tensor, split: Split, strength: float, weigh: bool) -> tuple[Head, Array]:
+    """The head of all rows, and the validation rows' logits (N,C) by heads that did not learn from their fifth."""
+    folds = np.random.default_rng(0).permutation(len(valid_ND)) % FOLDS
+
+    def fitted(learned: np.ndarray) -> Head:
+        vectors_ND = torch.cat([train_ND, valid_ND[torch.from_numpy(learned)]])
+        truth = np.concatenate([split.train.truth, split.valid.truth[learned]])
+        return fit_head(vectors_ND, split.train._replace(truth=truth), strength, weigh)
+
+    logits_NC = np.empty((len(valid_ND), len(split.valid.labels)))
+    for fold in range(FOLDS):
+        logits_NC[folds == fold] = fitted(folds != fold).logits(valid_ND[torch.from_numpy(folds == fold)])
+    return fitted(np.ones(len(valid_ND), dtype=bool)), logits_NC
 
 
 @torch.no_grad()

@@ -20,7 +20,11 @@ TRAINING = (
     "epochs", "learning_rate", "batch_size", "accumulate", "max_length", "warmup", "weight_decay", "patience",
     "bf16", "gradient_checkpointing", "evaluate_every", "save_every",
 )  # fmt: skip
-UNUSED = {"lora": (), "full": ADAPTERS, "head": (*ADAPTERS, *TRAINING)}  # the options that a method has no use for
+UNUSED = {
+    "lora": ("refit",),
+    "full": (*ADAPTERS, "refit"),
+    "head": (*ADAPTERS, *TRAINING),
+}  # the options that a method has no use for
 TARGETS = ("in_proj", "gate_proj", "out_proj", "q_proj", "k_proj", "v_proj", "ff_in", "ff_out")
 
 
@@ -48,6 +52,9 @@ class Options(BaseModel):
         None, ge=0, lt=1, description="Share of the rows to validate on (default: 0.1, of few rows 20 or more)."
     )
     method: Literal["lora", "full", "head"] = Field("lora", description="What trains: an adapter, all, the head only.")
+    refit: bool = Field(
+        False, description="head: in the end learn from the validation rows too; figures are then cross-fitted."
+    )
     rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     alpha: float = Field(32.0, gt=0, description="LoRA updates are scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")

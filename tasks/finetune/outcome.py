@@ -52,7 +52,10 @@ def make_outcome(
     valid, rows = split.valid, len(split.valid.texts)
     calibration = None
     if rows >= FEWEST_ROWS:
-        source = f"{rows:,} validation rows of its fine-tuning, on which the best checkpoint was chosen too"
+        said = (
+            "each fifth by a head of all other rows" if options.refit else "on which the best checkpoint was chosen too"
+        )
+        source = f"{rows:,} validation rows of its fine-tuning, {said}"
         calibration = calibrate(logits_NC, valid.truth, valid.kind, source)
     else:
         notes = (*notes, f"{rows} validation rows are too few to calibrate on: the probabilities are not calibrated")
@@ -75,7 +78,7 @@ def head_json(outcome: Outcome, base_digest: str) -> str:
         "base_digest": base_digest,
         "method": options.method,
         "max_length": options.max_length,
-        "rows": len(outcome.split.train.texts),
+        "rows": len(outcome.split.train.texts) + (len(valid.texts) if options.refit else 0),
         "validation_rows": len(valid.texts),
         "seed": options.seed,
     }

@@ -20,17 +20,16 @@ from nautile.tasks.heads.sentiment import fit_sentiment
 from nautile.tasks.question import BASE
 
 KEPT = ("head.json", "head.safetensors")
-SHARE = 0.15  # of the rows, kept back to calibrate on
 
 
 def fit(task: str, base: Path, data: Path, corpus: Path, work: Path) -> None:
     """Fit one head and put its two files beside the base; the run's other files stay in `work`."""
     frame = ROWS[task](data, corpus)
     out_of_scope = OUT_OF_SCOPE if task == "intent" else None
-    train, validation = part(frame, SHARE)
+    train, validation = part(frame)
     run = finetune(
         train, validation=validation, base=str(base), method="head", output=str(work / task), out_of_scope=out_of_scope,
-        monitor="log_loss", overwrite=True,
+        monitor="log_loss", refit=True, overwrite=True,
     )  # fmt: skip
     place = base / "heads" / task
     place.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from nautile.tasks.heads.topics import topic_passages
 
 OUT_OF_SCOPE = "out_of_scope"
 ADDED = "added"  # marks rows that are there to be learned from, not to calibrate on
+KEPT_BACK = 0.15  # of a head's rows, to calibrate on
 OUTSIDE = 3000  # utterances and questions that ask for none of the intents
 
 
@@ -41,7 +42,7 @@ def intent_rows(data: Path, corpus: Path, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame({"text": texts, "label": labels + [OUT_OF_SCOPE] * len(chosen), ADDED: added})
 
 
-def part(frame: pd.DataFrame, share: float, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def part(frame: pd.DataFrame, share: float = KEPT_BACK, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows to train on and rows to calibrate on: a random share of those that were not added."""
     own = frame[~frame[ADDED]] if ADDED in frame else frame
     kept_back = own.sample(frac=share, random_state=seed)
