@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -16,7 +17,7 @@ from nautile.errors import NautileError
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone import run, train
 from nautile.tasks.backbone.compare import compare, embedder
-from nautile.tasks.backbone.label_sets import LabelSet
+from nautile.tasks.backbone.label_sets import LabelSet, framed
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
 from nautile.tasks.backbone.run import Part, Run
 from nautile.tasks.backbone.texts import gather, key, passages, phrase
@@ -24,11 +25,12 @@ from nautile.tasks.backbone.tokens import fit_tokens, read_tokens
 from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads import sentiment_data
-from nautile.tasks.heads.rows import ADDED, part
+from nautile.tasks.heads.rows import ADDED, OUT_OF_SCOPE, part
 from nautile.tasks.heads.sentiment import ROWS, dev_rows
 from nautile.tasks.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
 from nautile.tasks.heads.topics import topic_of
 from nautile.tasks.zero_shot.head import SHARED_WIDTH
+from nautile.tasks.zero_shot.labels import NONE
 
 VOCABULARY = Vocabulary("nautile", 300)
 WORDS = ["red", "green", "blue", "warm", "cold", "early", "late", "slow", "fast", "near", "far"]
@@ -296,8 +298,6 @@ def test_an_article_has_a_topic_where_its_definition_names_one(article: str, top
 
 
 def test_rows_to_calibrate_on_are_no_added_ones_and_share_no_text_with_training() -> None:
-    import pandas as pd
-
     frame = pd.DataFrame({"text": [f"Text {n % 40}!" for n in range(80)], ADDED: [n % 4 == 0 for n in range(80)]})
     training, kept_back = part(frame, 0.2)
     assert not kept_back[ADDED].any()
@@ -354,3 +354,18 @@ def test_a_student_is_compared_with_its_teacher(taught: Taught) -> None:
     assert likeness == pytest.approx(of_labels, abs=0.2)
     assert own == 1.0  # each text is its own label
     assert compare(teacher, teacher, texts, texts)[:2] == pytest.approx([1.0, 1.0])
+
+
+def test_a_heads_rows_are_a_label_set_without_those_it_is_calibrated_on() -> None:
+    labels = ["card_lost", OUT_OF_SCOPE, "sport", "card_lost"] * 10
+    frame = pd.DataFrame({"text": [f"text number {n}" for n in range(40)], "label": labels})
+    found = framed(frame, {"sport": ("sports news",)}, ("{}",), weight=2)
+    learned, kept_back = part(frame)
+    assert len(kept_back) == 6
+    assert found.texts == list(learned["text"])
+    assert found.labels == [[] if label == OUT_OF_SCOPE else [label] for label in learned["label"]]
+    assert found.wordings == {"card_lost": ("card lost",), "sport": ("sports news",)}
+    _, rows, names, shown = NamedLabels([found], count=8).draw(random.Random(0))
+    assert len(rows) == 8
+    assert OUT_OF_SCOPE not in names
+    assert shown[-1] == NONE

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,9 @@ import nautile.tasks.extras
 import nautile.tasks.finetune.run
 from nautile.cli import app
 from nautile.errors import NautileError
+from nautile.model.checkpoints import save
+from nautile.model.heads import NautileForCausalLM
+from nautile.model.places import fingerprint
 from nautile.tasks.bench import entrants, peers
 from nautile.tasks.bench.accuracy import accuracy
 from nautile.tasks.bench.language_model import Choice, language_model
@@ -116,8 +120,20 @@ def test_the_report_is_a_table_with_a_row_a_set_and_its_verdicts(data: Path, tmp
     assert found.lines[0].verdicts[0] in lines[head + 2]
     assert lines[head + 3].startswith("| clinc150-zero-shot | 12 | accuracy | 1.000 [1.000, 1.000] |  |  |  | .500 [")
     assert "- clinc150-zero-shot: 4 rows labelled 'oos' are left out" in lines
+    assert "- clinc150-zero-shot: not truly zero-shot: nautile-mini learned to match the labels of" in "\n".join(lines)
     assert "- sst2: 4 training rows; 4 of the texts measured on are among them" in lines
     assert any(line.startswith("- sst2: nautile-mini sentiment: compared are only the 2 labels") for line in lines)
+
+
+def test_another_checkpoint_is_measured_zero_shot(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sibling"
+    save(tiny.model(NautileForCausalLM, vocab_size=300), folder)
+    found = accuracy(Settings(data, resamples=0, model=str(folder)))
+    assert [line.name for line in found.lines] == ["clinc150-zero-shot", "sst2-zero-shot"]
+    assert (found.model, found.weights) == (str(folder), fingerprint(str(folder)))
+    assert not any("not truly zero-shot" in note for note in found.notes)
+    with pytest.raises(NautileError, match="--only sst2: --model is measured zero-shot"):
+        accuracy(Settings(data, ("sst2",), model=str(folder)))
 
 
 def test_a_slow_peer_is_compared_on_its_own_rows(data: Path) -> None:
@@ -127,7 +143,7 @@ def test_a_slow_peer_is_compared_on_its_own_rows(data: Path) -> None:
     slow = line.summary.comparisons[1]
     kept = sample(20, 7, seed=0)
     assert (slow.opponent_figures.rows, slow.only_first_right) == (7, int((kept % 2).sum()))
-    assert line.cell("SmolLM2").endswith(" on 7 rows, nautile-mini 1.000")
+    assert line.cell("SmolLM2").endswith(" on 7 rows, against 1.000")
     assert line.summary.figures.rows == line.summary.comparisons[0].opponent_figures.rows == 20
 
 

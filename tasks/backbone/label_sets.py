@@ -1,12 +1,15 @@
-"""Sets of labels to learn matching from: public sets in many wordings. Banking77, CLINC150 and AG News stay out."""
+"""Sets of labels to learn matching from: public sets in many wordings. Banking77 and AG News stay out."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from nautile.tasks.backbone.texts import held_out, key, passages
 from nautile.tasks.documents import rows
+from nautile.tasks.heads.rows import OUT_OF_SCOPE, intent_rows, part, topic_rows
 from nautile.tasks.zero_shot.labels import spoken
 
 STARS = {
@@ -28,20 +31,41 @@ QUESTIONS = {
     "location": ("location", "asks about a place", "where"),
     "number": ("number", "asks for a number, date or amount", "how many, how much or when"),
 }
+TOPICS = {
+    "arts and entertainment": (
+        "arts and entertainment",
+        "entertainment",
+        "culture",
+        "film, music and books",
+        "the arts",
+    ),
+    "business and economy": ("business and economy", "business", "the economy", "companies and markets", "finance"),
+    "conflict and security": ("conflict and security", "war", "armed conflict", "defence", "world news"),
+    "crime and law": ("crime and law", "crime", "law", "courts", "justice"),
+    "education": ("education", "schools and universities", "teaching"),
+    "environment and weather": ("environment and weather", "environment", "nature", "climate", "weather and disasters"),
+    "health": ("health", "medicine", "illness and treatment", "health care"),
+    "politics and government": ("politics and government", "politics", "government", "elections", "public affairs"),
+    "religion": ("religion", "faith", "religion and belief"),
+    "science and technology": ("science and technology", "science", "technology", "research", "science/technology"),
+    "sport": ("sport", "sports", "sports news", "athletes and competitions"),
+}
 Wordings = Mapping[str, tuple[str, ...]]
 
 FRAMES = ("{}", "{}", "{}", "about {}", "this is about {}", "{} in general", "the topic is {}", "category: {}")
+INTENTS = ("{}", "{}", "{}", "asks about {}", "the user wants: {}", "intent: {}")
 FEELINGS = ("{}", "{}", "feeling of {}", "the writer feels {}", "emotion: {}")
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Texts, the labels each one carries, the wordings of each label, and frames around them."""
+    """Texts, the labels each one carries, the wordings of each label, frames around them, and how often it is drawn."""
 
     texts: Sequence[str]
     labels: Sequence[Sequence[str]]
     wordings: Wordings
     frames: tuple[str, ...] = ("{}",)
+    weight: float = 1.0
 
     def wording(self, label: str, rng: random.Random) -> str:
         """One way to put the label."""
@@ -57,8 +81,18 @@ def labelled(path: Path, wordings: Wordings, frames: tuple[str, ...], seen: set[
     return LabelSet([text for text, _ in pairs], [labels for _, labels in pairs], known, frames)
 
 
-def read_label_sets(data: Path, corpus: Path) -> list[LabelSet]:
-    """All sets of `data` that may be learned from, and one of titles and their articles' sentences."""
+def framed(frame: pd.DataFrame, wordings: Wordings, frames: tuple[str, ...], weight: float) -> LabelSet:
+    """The set of a built-in head's rows, without those that the head is calibrated on."""
+    learned, _ = part(frame)
+    labels = [[] if label == OUT_OF_SCOPE else [label] for label in learned["label"]]
+    names = sorted(set(learned["label"]) - {OUT_OF_SCOPE})
+    return LabelSet(
+        list(learned["text"]), labels, {name: wordings.get(name, (spoken(name),)) for name in names}, frames, weight
+    )
+
+
+def read_label_sets(data: Path, corpus: Path, run: Path, without: Collection[str] = ()) -> list[LabelSet]:
+    """All sets of `data` that may be learned from but those in `without`, and one of titles and articles' sentences."""
     kept_back = held_out(data)
     chosen: list[tuple[str, Wordings, tuple[str, ...]]] = [
         ("sentiment/goemotions", {}, FEELINGS),
@@ -73,6 +107,9 @@ def read_label_sets(data: Path, corpus: Path) -> list[LabelSet]:
         ("topic/trec6", QUESTIONS, ("{}",)),
     ]
     sets = [labelled(data / name / "train.jsonl.xz", words, frames, kept_back) for name, words, frames in chosen]
+    sets.append(framed(topic_rows(data, corpus, run), TOPICS, FRAMES, weight=2))
+    if "clinc150" not in without:
+        sets.append(framed(intent_rows(data, corpus, run), {}, INTENTS, weight=3))
     return [*sets, titles(corpus / "wikipedia.jsonl.xz"), titles(corpus / "medquad.jsonl.xz")]
 
 

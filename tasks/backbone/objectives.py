@@ -130,7 +130,7 @@ class NamedLabels:
 
     def draw(self, rng: random.Random) -> tuple[LabelSet, list[int], list[str], list[str]]:
         """A set, rows of it, some of its labels, and a wording of each, with "none of these" as the last."""
-        source = rng.choice(self.sets)
+        [source] = rng.choices(self.sets, [one.weight for one in self.sets])
         rows = alike(source.texts, self.count, rng)
         names = list(source.wordings)
         if len(names) > 40:  # titles: those of the batch, and some more

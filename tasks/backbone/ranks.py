@@ -37,7 +37,7 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def once(action: Callable[[], None]) -> None:
+def once(action: Callable[[], object]) -> None:
     """Let the first process do it, while the others wait."""
     if rank() == 0:
         action()

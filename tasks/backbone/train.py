@@ -24,6 +24,7 @@ from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
 from nautile.tasks.backbone.tokens import fit_tokens
 from nautile.tasks.backbone.vectors import Taught, Vectors
+from nautile.tasks.heads.rows import topic_rows
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
 PASSES = 6  # over the texts, for the token vectors alone
@@ -55,6 +56,10 @@ def main(
     device: str = "cpu",
     encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
     seed: int = 0,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="clinc150: do not learn its labels, so that zero-shot on it can be measured"),
+    ] = None,
     compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's chunks")] = False,
 ) -> None:
     """Train; the same command resumes."""
@@ -66,7 +71,7 @@ def main(
     if not len(vectors) or not len(opinions):
         raise NautileError(f"{folder}: run nautile.tasks.backbone.texts, .vectors and .opinions on it first")
     torch.manual_seed(seed)
-    options = {"seed": seed, "rate": learning_rate, "scale": scale, "processes": processes()}
+    options = {"seed": seed, "rate": learning_rate, "scale": scale, "processes": processes(), "without": without or []}
     _begin(folder, {"corpus": str(corpus), "data": str(data), **options})
     vocabulary = Vocabulary("nautile", 32_000)
     student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary).to(device)
@@ -76,10 +81,12 @@ def main(
             student.begin(*token_embeddings(vocabulary, student.backbone.config.d_model, Teacher(encoder)))
         once(lambda: fit_tokens(student, taught, PASSES, seed))
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
+    once(lambda: topic_rows(data, corpus, folder, encoder))
+    sets = read_label_sets(data, corpus, folder, without or ())
     objectives = {
-        "embedding": Part(Embedding(taught, 800 * scale), share=0.8),
+        "embedding": Part(Embedding(taught, 800 * scale), share=0.6),
         "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
-        "named labels": Part(NamedLabels(read_label_sets(data, corpus), 24 * scale), share=0.15, weight=0.3),
+        "named labels": Part(NamedLabels(sets, 32 * scale), share=0.8, weight=0.5),
         "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
         "opinions": Part(Opinions(judged, 800 * scale), share=0.5),
     }

@@ -33,7 +33,7 @@ def accuracy(settings: Settings, tell: Callable[[str], None] = lambda line: None
     Raises:
         NautileError: an unknown set, no data, packages that are missing, a folder that cannot be written to.
     """
-    sets, left_out = present_sets(choose_sets(settings.only, settings.finetune), settings.data)
+    sets, left_out = present_sets(choose_sets(settings.only, settings.finetune, settings.model), settings.data)
     check_entrants(sets, settings)
     if settings.output is not None:
         check_folder(settings.output)
@@ -48,7 +48,8 @@ def accuracy(settings: Settings, tell: Callable[[str], None] = lambda line: None
         lines.append(measure_set(entry, settings))
     findings = Findings(
         version=__version__,
-        weights=fingerprint(BASE),
+        model=settings.model,
+        weights=fingerprint(settings.model),
         seed=settings.seed,
         resamples=settings.resamples,
         left_out=left_out,
@@ -70,6 +71,8 @@ def measure_set(entry: BenchSet, settings: Settings) -> Line:
     if entry.restricted:
         judged, remarks = zip(*map(restrict, judged), strict=True)
         notes += [f"{name}: {remark}" for name, remark in zip(names, remarks, strict=True) if remark]
+    if entry.learned and settings.model == BASE:
+        notes.append(f"not truly zero-shot: {BASE} learned to match the labels of its training rows")
     ours = judged[0]
     summary = Summary(
         model=names[0],

@@ -92,6 +92,7 @@ def accuracy(
     only: Annotated[list[str] | None, Option(metavar="NAME", help="This set; may be repeated.")] = None,
     rows: Annotated[int, Option(min=0, help="A random sample of so many rows a set; 0: all.")] = 0,
     output: Annotated[Path | None, Option("--output", "-o", help="Folder for accuracy.json and report.md.")] = None,
+    model: Annotated[str, Option(help="Another checkpoint with a matching head: zero-shot only.")] = "nautile-mini",
     finetune: Annotated[bool, Option("--finetune", help="Fine-tune on Banking77 as well; needs --output.")] = False,
     smollm2: Annotated[bool, Option("--smollm2", help="SmolLM2-135M as a zero-shot peer; slow.")] = False,
     smollm2_rows: Annotated[int, Option(min=1, help="Rows a set that SmolLM2 judges.")] = 300,
@@ -118,6 +119,7 @@ def accuracy(
         resamples,
         threads,
         visible=not quiet and Console(stderr=True).is_terminal,
+        model=model,
     )
     findings = run(settings, lambda line: None if quiet else typer.echo(f"nautile: {line}", err=True))
     _show(findings)

@@ -50,7 +50,7 @@ def find_entrants(entry: BenchSet, material: Material, settings: Settings) -> li
 
 def _ours(entry: BenchSet, labels: Sequence[str], settings: Settings) -> Contender:
     if entry.judge == ZERO_SHOT:
-        return find_contender(BASE, labels=labels)
+        return find_contender(settings.model, labels=labels)
     if entry.judge == FINE_TUNED:
         return replace(find_contender(_fine_tuned(entry, settings)), name=f"{BASE}, fine-tuned")
     return find_contender(entry.judge)

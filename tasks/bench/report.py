@@ -4,7 +4,6 @@ from nautile.tasks.bench.reported import Reported
 from nautile.tasks.bench.sets import Headline
 from nautile.tasks.evaluate.results import Comparison, Estimate, Figures, Result, Summary
 from nautile.tasks.evaluate.tables import NAMES
-from nautile.tasks.question import BASE
 from nautile.tasks.sheets import Sheet, as_markdown
 
 MORE = ("accuracy", "subset_accuracy", "macro_f1", "ece", "in_scope_accuracy", "out_of_scope_auroc")
@@ -33,7 +32,7 @@ class Line(Result):
         if found is None:
             return ""
         rows, there = found.opponent_figures.rows, self.there(found)
-        return f"{self.theirs(found)} on {rows:,} rows, {BASE} {there}" if there else self.theirs(found)
+        return f"{self.theirs(found)} on {rows:,} rows, against {there}" if there else self.theirs(found)
 
     def theirs(self, found: Comparison) -> str:
         """The opponent's headline figure."""
@@ -48,9 +47,10 @@ class Line(Result):
 
 
 class Findings(Reported):
-    """One run of `nautile bench accuracy`; `weights` is a digest of nautile-mini's."""
+    """One run of `nautile bench accuracy`; `weights` is a digest of the model's."""
 
     version: str
+    model: str
     weights: str
     seed: int
     resamples: int
@@ -62,7 +62,7 @@ class Findings(Reported):
         """What the figures rest on, in words."""
         intervals = f"in brackets 95 % intervals of {self.resamples:,} bootstrap resamples"
         how = intervals if self.resamples else "no intervals"
-        return f"nautile {self.version}, weights {self.weights}; {how}, seed {self.seed}."
+        return f"nautile {self.version}, {self.model} with weights {self.weights}; {how}, seed {self.seed}."
 
     @property
     def notes(self) -> list[str]:
@@ -93,7 +93,7 @@ def headlines(findings: Findings) -> Sheet:
         )
         for line in findings.lines
     ]
-    return Sheet("Headline figures", ("set", "rows", "figure", BASE, *peers), rows, prose=True)
+    return Sheet("Headline figures", ("set", "rows", "figure", findings.model, *peers), rows, prose=True)
 
 
 def standings(findings: Findings) -> Sheet:
@@ -101,10 +101,10 @@ def standings(findings: Findings) -> Sheet:
     rows = []
     for line in findings.lines:
         all_rows = f"{line.summary.figures.rows:,}"
-        rows.append((line.name, NAMES[line.headline], BASE, all_rows, said(line.ours)))
+        rows.append((line.name, NAMES[line.headline], findings.model, all_rows, said(line.ours)))
         for found in line.summary.comparisons:
             there = line.there(found)
-            figure = f"{line.theirs(found)}; {BASE} {there}" if there else line.theirs(found)
+            figure = f"{line.theirs(found)}; {findings.model} {there}" if there else line.theirs(found)
             rows.append(("", "", found.opponent, f"{found.opponent_figures.rows:,}", figure))
     return Sheet("Headline figures", ("set", "figure", "model", "rows", "value"), rows, prose=True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from nautile.errors import NautileError
+from nautile.tasks.question import BASE
 
 Headline = Literal["accuracy", "macro_f1"]
 ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
@@ -29,6 +30,7 @@ class BenchSet:
     rename: Mapping[str, str] = field(default_factory=dict)  # the data's name of a label, the model's name
     without: str | None = None  # rows of this label are left out
     restricted: bool = False  # to the labels that occur
+    learned: bool = False  # nautile-mini learned to match the labels of this set's training rows
 
     def files(self, data: Path) -> list[Path]:
         """The rows to measure on, then those to train on, if any."""
@@ -38,7 +40,10 @@ class BenchSet:
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of `nautile bench accuracy`; 0 rows are all rows, `visible` is about progress bars."""
+    """The options of `nautile bench accuracy`; 0 rows are all rows, `visible` is about progress bars.
+
+    A `model` other than nautile-mini is a checkpoint with a matching head, measured zero-shot.
+    """
 
     data: Path
     only: tuple[str, ...] = ()
@@ -51,10 +56,12 @@ class Settings:
     resamples: int = 1000
     threads: int | None = None
     visible: bool = False
+    model: str = BASE
 
 
-def _zero_shot(name: str, rows: str, without: str | None = None) -> BenchSet:
-    return BenchSet(f"{name}-zero-shot", rows, ZERO_SHOT, peers=("cosine", "smollm2"), without=without)
+def _zero_shot(name: str, rows: str, without: str | None = None, learned: bool = False) -> BenchSet:
+    peers = ("cosine", "smollm2")
+    return BenchSet(f"{name}-zero-shot", rows, ZERO_SHOT, peers=peers, without=without, learned=learned)
 
 
 SETS = (
@@ -72,19 +79,19 @@ SETS = (
         rename={"oos": "out_of_scope"},
     ),
     _zero_shot("banking77", "intent/banking77/test"),
-    _zero_shot("clinc150", "intent/clinc150/dev", without="oos"),
+    _zero_shot("clinc150", "intent/clinc150/dev", without="oos", learned=True),
     _zero_shot("agnews", "topic/agnews/test"),
-    _zero_shot("sst2", "sentiment/sst2/dev"),
-    _zero_shot("dbpedia14", "topic/dbpedia14/dev"),
+    _zero_shot("sst2", "sentiment/sst2/dev", learned=True),
+    _zero_shot("dbpedia14", "topic/dbpedia14/dev", learned=True),
     BenchSet("banking77-fine-tuned", "intent/banking77/test", FINE_TUNED, train="intent/banking77/train"),
 )
 
 
-def choose_sets(names: Sequence[str], finetune: bool) -> list[BenchSet]:
-    """The sets of these names, all for none; what is fine-tuned only with `finetune`.
+def choose_sets(names: Sequence[str], finetune: bool, model: str = BASE) -> list[BenchSet]:
+    """The sets of these names, all for none; what is fine-tuned only with `finetune`, a `model` only zero-shot.
 
     Raises:
-        NautileError: an unknown name, or one that needs `finetune`.
+        NautileError: an unknown name, one that needs `finetune`, one that a model other than nautile-mini cannot judge.
     """
     known = {entry.name: entry for entry in SETS}
     if unknown := [name for name in names if name not in known]:
@@ -92,7 +99,11 @@ def choose_sets(names: Sequence[str], finetune: bool) -> list[BenchSet]:
     asked = [known[name] for name in names]
     if not finetune and (tuned := [entry.name for entry in asked if entry.judge == FINE_TUNED]):
         raise NautileError(f"--only {tuned[0]}: a model is trained for it; add --finetune and --output FOLDER")
+    if model != BASE and (others := [entry.name for entry in asked if entry.judge != ZERO_SHOT]):
+        raise NautileError(f"--only {others[0]}: --model is measured zero-shot; leave one of the two out")
     chosen = [entry for entry in SETS if not names or entry in asked]
+    if model != BASE:
+        return [entry for entry in chosen if entry.judge == ZERO_SHOT]
     return [entry for entry in chosen if finetune or entry.judge != FINE_TUNED]
 
 

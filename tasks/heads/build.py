@@ -22,19 +22,19 @@ from nautile.tasks.question import BASE
 KEPT = ("head.json", "head.safetensors")
 
 
-def fit(task: str, base: Path, data: Path, corpus: Path, work: Path) -> None:
-    """Fit one head and put its two files beside the base; the run's other files stay in `work`."""
-    frame = ROWS[task](data, corpus)
+def fit(task: str, base: Path, data: Path, corpus: Path, run: Path) -> None:
+    """Fit one head and put its two files beside the base; what else came of it stays in `run/heads`."""
+    frame = ROWS[task](data, corpus, run)
     out_of_scope = OUT_OF_SCOPE if task == "intent" else None
     train, validation = part(frame)
-    run = finetune(
-        train, validation=validation, base=str(base), method="head", output=str(work / task), out_of_scope=out_of_scope,
-        monitor="log_loss", refit=True, overwrite=True,
+    folder = finetune(
+        train, validation=validation, base=str(base), method="head", output=str(run / "heads" / task),
+        out_of_scope=out_of_scope, monitor="log_loss", refit=True, overwrite=True,
     )  # fmt: skip
     place = base / "heads" / task
     place.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
-        shutil.copy(run / name, place / name)
+        shutil.copy(folder / name, place / name)
     head = load_head(place)
     replace(head, about={**head.about, "base": BASE}).save(place)
 
@@ -55,7 +55,7 @@ def main(
         if name == "sentiment":
             fit_sentiment(run, folder, data)
         else:
-            fit(name, folder, data, corpus, run / "heads")
+            fit(name, folder, data, corpus, run)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
-"""The rows that emotion, intent and topic learn from, as frames with `text` and `label` or `labels`."""
+"""The rows that emotion, intent and topic learn from, as frames with `text` and `label` or `labels`.
 
+Each is made of the labelled sets, the corpus and, where that kept something, the backbone's run.
+"""
+
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from nautile.tasks.backbone.teacher import Teacher
-from nautile.tasks.backbone.texts import key
+from nautile.tasks.backbone.texts import key, save_json
 from nautile.tasks.documents import rows
 from nautile.tasks.heads.topics import topic_passages
 
@@ -17,13 +21,13 @@ KEPT_BACK = 0.15  # of a head's rows, to calibrate on
 OUTSIDE = 3000  # utterances and questions that ask for none of the intents
 
 
-def emotion_rows(data: Path, corpus: Path) -> pd.DataFrame:
+def emotion_rows(data: Path, corpus: Path, run: Path) -> pd.DataFrame:
     """GoEmotions: 27 emotions and neutral, several a text."""
     found = _unseen(data / "sentiment" / "goemotions")
     return pd.DataFrame({"text": [str(row["text"]) for row in found], "labels": [row["labels"] for row in found]})
 
 
-def intent_rows(data: Path, corpus: Path, seed: int = 0) -> pd.DataFrame:
+def intent_rows(data: Path, corpus: Path, run: Path, seed: int = 0) -> pd.DataFrame:
     """CLINC150, its out-of-scope rows, and more of these from small talk, questions and comments.
 
     Added rows have at least six words (a short line may well be a greeting), and questions ask for no definition.
@@ -50,10 +54,12 @@ def part(frame: pd.DataFrame, share: float = KEPT_BACK, seed: int = 0) -> tuple[
     return frame[~frame["text"].map(key).isin(texts)], kept_back
 
 
-def topic_rows(data: Path, corpus: Path) -> pd.DataFrame:
-    """Parts of encyclopedia articles and other texts, by topic."""
-    found = topic_passages(corpus, Teacher())
-    return pd.DataFrame(found, columns=["text", "label"])
+def topic_rows(data: Path, corpus: Path, run: Path, encoder: Path | None = None) -> pd.DataFrame:
+    """Parts of encyclopedia articles and other texts, by topic; found once and kept in `run/topics.json`."""
+    kept = run / "topics.json"
+    if not kept.exists():
+        save_json(kept, topic_passages(corpus, Teacher(encoder)))
+    return pd.DataFrame(json.loads(kept.read_text()), columns=["text", "label"])
 
 
 def _unseen(folder: Path) -> list[dict[str, object]]:
@@ -64,7 +70,7 @@ def _unseen(folder: Path) -> list[dict[str, object]]:
     ]
 
 
-ROWS: dict[str, Callable[[Path, Path], pd.DataFrame]] = {
+ROWS: dict[str, Callable[[Path, Path, Path], pd.DataFrame]] = {
     "emotion": emotion_rows,
     "intent": intent_rows,
     "topic": topic_rows,
