@@ -17,7 +17,8 @@ from nautile.errors import NautileError
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone import run, train
 from nautile.tasks.backbone.compare import compare, embedder
-from nautile.tasks.backbone.label_sets import LabelSet, framed
+from nautile.tasks.backbone.label_set import LabelSet
+from nautile.tasks.backbone.label_sets import framed
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
 from nautile.tasks.backbone.run import Part, Run
 from nautile.tasks.backbone.texts import gather, key, passages, phrase

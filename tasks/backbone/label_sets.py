@@ -1,13 +1,13 @@
 """Sets of labels to learn matching from: public sets in many wordings. Banking77 and AG News stay out."""
 
-import random
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
-from nautile.tasks.backbone.texts import held_out, key, passages
+from nautile.tasks.backbone.corpus_sets import corpus_sets
+from nautile.tasks.backbone.label_set import LabelSet, Wordings
+from nautile.tasks.backbone.texts import held_out, key
 from nautile.tasks.documents import rows
 from nautile.tasks.heads.rows import OUT_OF_SCOPE, intent_rows, part, topic_rows
 from nautile.tasks.zero_shot.labels import spoken
@@ -50,26 +50,10 @@ TOPICS = {
     "science and technology": ("science and technology", "science", "technology", "research", "science/technology"),
     "sport": ("sport", "sports", "sports news", "athletes and competitions"),
 }
-Wordings = Mapping[str, tuple[str, ...]]
 
 FRAMES = ("{}", "{}", "{}", "about {}", "this is about {}", "{} in general", "the topic is {}", "category: {}")
 INTENTS = ("{}", "{}", "{}", "asks about {}", "the user wants: {}", "intent: {}")
 FEELINGS = ("{}", "{}", "feeling of {}", "the writer feels {}", "emotion: {}")
-
-
-@dataclass(frozen=True)
-class LabelSet:
-    """Texts, the labels each one carries, the wordings of each label, frames around them, and how often it is drawn."""
-
-    texts: Sequence[str]
-    labels: Sequence[Sequence[str]]
-    wordings: Wordings
-    frames: tuple[str, ...] = ("{}",)
-    weight: float = 1.0
-
-    def wording(self, label: str, rng: random.Random) -> str:
-        """One way to put the label."""
-        return rng.choice(self.frames).format(rng.choice(self.wordings[label]))
 
 
 def labelled(path: Path, wordings: Wordings, frames: tuple[str, ...], seen: set[str]) -> LabelSet:
@@ -92,7 +76,7 @@ def framed(frame: pd.DataFrame, wordings: Wordings, frames: tuple[str, ...], wei
 
 
 def read_label_sets(data: Path, corpus: Path, run: Path, without: Collection[str] = ()) -> list[LabelSet]:
-    """All sets of `data` that may be learned from but those in `without`, and one of titles and articles' sentences."""
+    """All sets of `data` that may be learned from but those in `without`, and those that the corpus holds."""
     kept_back = held_out(data)
     chosen: list[tuple[str, Wordings, tuple[str, ...]]] = [
         ("sentiment/goemotions", {}, FEELINGS),
@@ -110,18 +94,4 @@ def read_label_sets(data: Path, corpus: Path, run: Path, without: Collection[str
     sets.append(framed(topic_rows(data, corpus, run), TOPICS, FRAMES, weight=2))
     if "clinc150" not in without:
         sets.append(framed(intent_rows(data, corpus, run), {}, INTENTS, weight=3))
-    return [*sets, titles(corpus / "wikipedia.jsonl.xz"), titles(corpus / "medquad.jsonl.xz")]
-
-
-def titles(path: Path, most: int = 30_000, seed: int = 0) -> LabelSet:
-    """Each article's first line as the label of one of its later sentences."""
-    rng = random.Random(f"{seed}/{path.name}")
-    texts: list[str] = []
-    labels: list[list[str]] = []
-    for row in rows(path):
-        title, _, body = str(row["text"]).partition("\n")
-        sentences = list(passages(body[:1500], rng))
-        if 3 < len(title) < 60 and sentences and len(texts) < most:
-            texts.append(rng.choice(sentences))
-            labels.append([title])
-    return LabelSet(texts, labels, {title: (title,) for [title] in labels}, ("{}", "{}", "about {}"))
+    return [*sets, *corpus_sets(corpus)]

@@ -14,7 +14,7 @@ from nautile.model.config import NautileConfig
 from nautile.model.heads import pool
 from nautile.model.model import NautileModel
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.backbone.label_sets import LabelSet
+from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.vectors import Taught
 from nautile.tasks.heads.sentiment_data import LABELS, NEUTRAL, Example
 from nautile.tasks.zero_shot.head import MatchingHead
