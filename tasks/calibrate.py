@@ -137,17 +137,27 @@ def _crossfitted(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_],
 
 
 def best_thresholds(probabilities_NC: Array, truth_NC: NDArray[np.bool_]) -> list[float]:
-    """For each label the threshold of best F1; 0.5 where the label never occurs."""
-    found = []
-    for scores, true in zip(probabilities_NC.T, truth_NC.T, strict=True):
-        order = np.argsort(-scores, kind="stable")
-        hits = true[order].cumsum()
-        f1 = 2 * hits / (np.arange(1, len(order) + 1) + max(1, true.sum()))
-        alike = np.append(scores[order[1:]] == scores[order[:-1]], False)
-        best = int(np.where(alike, -1.0, f1).argmax())
-        after = scores[order[best + 1]] if best + 1 < len(order) else 0.0
-        found.append(float((scores[order[best]] + after) / 2) if true.any() else 0.5)
-    return found
+    """For each label the threshold of best F1; for labels too rare for one of their own that of all labels together.
+
+    Where even these occur fewer than 20 times, it is 0.5: the best F1 of a few rows is luck, and says "give it to all".
+    """
+    enough = truth_NC.sum() >= FEWEST_ROWS
+    shared = _best_threshold(probabilities_NC.ravel(), truth_NC.ravel()) if enough else 0.5
+    return [
+        _best_threshold(scores, true) if true.sum() >= FEWEST_ROWS else shared
+        for scores, true in zip(probabilities_NC.T, truth_NC.T, strict=True)
+    ]
+
+
+def _best_threshold(scores_N: Array, true_N: NDArray[np.bool_]) -> float:
+    """Half-way between the last score to be taken for the best F1 and the first one not to be."""
+    order = np.argsort(-scores_N, kind="stable")
+    hits = true_N[order].cumsum()
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + max(1, true_N.sum()))
+    alike = np.append(scores_N[order[1:]] == scores_N[order[:-1]], False)
+    best = int(np.where(alike, -1.0, f1).argmax())
+    after = scores_N[order[best + 1]] if best + 1 < len(order) else 0.0
+    return float((scores_N[order[best]] + after) / 2)
 
 
 def _nonconformity(

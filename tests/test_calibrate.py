@@ -98,17 +98,27 @@ def f1(scores: np.ndarray, truth: np.ndarray, threshold: float) -> float:
     return float(2 * (chosen & truth).sum() / max(1, chosen.sum() + truth.sum()))
 
 
-@given(st.integers(0, 2**16), st.integers(2, 30), st.integers(1, 5))
+@given(st.integers(0, 2**16), st.integers(2, 90), st.integers(1, 5))
 def test_no_threshold_beats_the_best_one(seed: int, rows: int, steps: int) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, steps + 1, rows) / steps  # many are equal
     truth = rng.random(rows) < 0.4
     [threshold] = best_thresholds(scores[:, None], truth[:, None])
-    if truth.any():
+    if truth.sum() >= 20:
         every = max(f1(scores, truth, candidate) for candidate in (*scores, 2.0))
         assert f1(scores, truth, threshold) == pytest.approx(every)
     else:
         assert threshold == 0.5
+
+
+def test_rare_labels_share_a_threshold() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((300, 12)) < np.array([0.3, *[0.01] * 11])
+    scores = np.clip(truth * 0.3 + rng.random(truth.shape) * 0.4, 0, 1)
+    scores[truth[:, 5], 5] = 0.0  # by its own F1 this label would be given to every row
+    common, *rare = best_thresholds(scores, truth)
+    assert common == best_thresholds(scores[:, :1], truth[:, :1])[0]
+    assert set(rare) == {best_thresholds(scores.reshape(-1, 1), truth.reshape(-1, 1))[0]}
 
 
 @pytest.mark.parametrize("kind", ["single", "ordinal", "multi"])
