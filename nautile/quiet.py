@@ -1,6 +1,10 @@
-"""transformers imports torchao where it is installed, which tells of kernels for other machines: not to our users."""
+"""What libraries tell each other is not for our users: torchao of kernels for other machines, transformers of its past.
+
+torchao speaks when transformers imports it, transformers when peft asks for what it will soon call otherwise.
+"""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,13 +13,15 @@ _TALKATIVE = ("torchao", "torch.utils._pytree")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let these loggers tell of errors only."""
+    """Let these loggers tell of errors only, and no library of its future."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -14,7 +14,7 @@ from nautile.tasks.decide import decide
 from nautile.tasks.frames import judged_frame
 from nautile.tasks.heads.head import Head
 from nautile.tasks.heads.loading import TASKS, load_judging, load_task
-from nautile.tasks.judge import Finished, Table
+from nautile.tasks.judge import Finished, Table, calibrated
 from nautile.tasks.question import Policy
 
 
@@ -47,9 +47,8 @@ class Panel(Table):
 
     @property
     def remark(self) -> str:
-        """Which heads are not calibrated."""
-        names = [name for name, (_, head) in self.heads.items() if head.calibration is None]
-        return f"not calibrated: {', '.join(names)}" if names else ""
+        """How far each head's probabilities can be trusted."""
+        return "; ".join(f"{name}: {calibrated(head.calibration)}" for name, (_, head) in self.heads.items())
 
     def read(self, texts: Sequence[str], finished: Finished) -> dict[str, list[Any]]:
         """Read the texts once a backbone, then apply the heads."""

@@ -55,12 +55,16 @@ def probabilities(logits_NC: Array, kind: Kind, calibration: Calibration | None 
 def confidence_of(probabilities_NC: Array, kind: Kind, thresholds: Sequence[float] | float | None = None) -> Array:
     """(N): the chosen label's probability; for "multi" the least sure decision's, at `thresholds` (or 1/2)."""
     if kind == "multi":
-        given = probabilities_NC >= np.asarray(0.5 if thresholds is None else thresholds)
-        sure: Array = np.where(given, probabilities_NC, 1 - probabilities_NC).min(axis=1)
-        return sure
+        return least_sure(probabilities_NC, probabilities_NC >= np.asarray(0.5 if thresholds is None else thresholds))
     chosen = choose(probabilities_NC, kind)
     picked: Array = probabilities_NC[np.arange(len(chosen)), chosen]
     return picked
+
+
+def least_sure(probabilities_NC: Array, given_NC: NDArray[np.bool_]) -> Array:
+    """(N): the probability of the least sure among a row's decisions, one a label: given or not."""
+    sure: Array = np.where(given_NC, probabilities_NC, 1 - probabilities_NC).min(axis=1)
+    return sure
 
 
 def choose(probabilities_NC: Array, kind: Kind) -> NDArray[np.int64]:
@@ -204,5 +208,5 @@ def _quantile(levels: Sequence[float], share: float) -> float:
 
 def _share(value: float, name: str) -> float:
     if not 0 < value < 1:
-        raise NautileError(f"{name} must lie between 0 and 1, not {value}")
+        raise NautileError(f"{name} must be above 0 and below 1, not {value}")
     return value

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import (
@@ -12,6 +13,7 @@ from nautile.tasks.calibrate import (
     Kind,
     choose,
     confidence_of,
+    least_sure,
     prediction_sets,
     threshold_for,
 )
@@ -29,21 +31,28 @@ class Decisions(NamedTuple):
 
 
 def decide(
-    probabilities_NC: Array, labels: Sequence[str], kind: Kind, calibration: Calibration | None, policy: Policy
+    probabilities_NC: Array,
+    labels: Sequence[str],
+    kind: Kind,
+    calibration: Calibration | None,
+    policy: Policy,
+    alone: int | None = None,
 ) -> Decisions:
     """Choose labels, keep silent below the policy's confidence, and make sets.
+
+    Where several labels may be given, the one at `alone`, "none of these", is never given with others.
 
     Raises:
         NautileError: a policy that needs a calibration where there is none.
     """
     check_policy(policy, kind, calibration)
-    sure = confidence_of(probabilities_NC, kind, thresholds_of(policy, calibration))
     if kind == "multi":
-        given_NC = probabilities_NC >= np.asarray(thresholds_of(policy, calibration))
+        given_NC = given(probabilities_NC, thresholds_of(policy, calibration), alone)
+        sure = least_sure(probabilities_NC, given_NC)
         chosen: list[str | None] = [_joined(row, labels) or None for row in given_NC]
         note = "no label fits"
     else:
-        best = choose(probabilities_NC, kind)
+        best, sure = choose(probabilities_NC, kind), confidence_of(probabilities_NC, kind)
         least = _least(policy, calibration)
         chosen = [labels[n] if p >= least else None for n, p in zip(best, sure, strict=True)]
         note = f"unsure: confidence below {least:.3f}"
@@ -51,6 +60,16 @@ def decide(
     if policy.set_coverage is not None and calibration is not None:
         sets = [_joined(row, labels) for row in prediction_sets(probabilities_NC, calibration, policy.set_coverage)]
     return Decisions(chosen, sure.tolist(), sets, [note if label is None else "" for label in chosen])
+
+
+def given(probabilities_NC: Array, thresholds: Sequence[float] | float, alone: int | None = None) -> NDArray[np.bool_]:
+    """(N,C): the labels from their thresholds on; the one at `alone` by itself where it is the likeliest, else not."""
+    given_NC = probabilities_NC >= np.asarray(thresholds)
+    if alone is not None:
+        first_N = given_NC[:, alone] & (probabilities_NC.argmax(axis=1) == alone)
+        given_NC[first_N] = False
+        given_NC[:, alone] = first_N
+    return given_NC
 
 
 def check_policy(policy: Policy, kind: Kind, calibration: Calibration | None) -> None:

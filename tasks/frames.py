@@ -29,9 +29,9 @@ def judged_frame(judge: Table, texts: Any, column: str | None, progress: bool | 
         meter.begin(len(values))
         for start in range(0, max(1, len(values)), CHUNK_ROWS):
             columns = judge(values[start : start + CHUNK_ROWS], lambda rows: meter.advance(rows, judged=True))
-            parts.append(pd.DataFrame(columns))
-    result = pd.concat(parts, ignore_index=True)
-    result = result.astype({name: DTYPES[kind] for name, kind in judge.columns.items()}).set_axis(index, axis=0)
+            typed = {name: pd.Series(columns[name], dtype=DTYPES[kind]) for name, kind in judge.columns.items()}
+            parts.append(pd.DataFrame(typed))
+    result = pd.concat(parts, ignore_index=True).set_axis(index, axis=0)
     turned = (result["agreement"] < 1).sum() if "agreement" in judge.columns else 0
     result.attrs["remark"] = "; ".join(filter(None, (judge.remark, order_remark(int(turned)))))
     return result

@@ -75,12 +75,20 @@ class Table(ABC):
         return [without(cell) if cell.text is None else values[place[cell.text]] for cell in cells]
 
 
+def calibrated(calibration: Calibration | None) -> str:
+    """How far probabilities can be trusted, in words."""
+    if calibration is None:
+        return "probabilities are not calibrated"
+    return f"calibrated on {calibration.source}: ECE {calibration.ece:.3f}"
+
+
 class Judge(Table):
     """One judgment a text: label, confidence, a probability a label, and what the policy adds."""
 
     def __init__(self, labels: Sequence[str], kind: Kind, calibration: Calibration | None, policy: Policy) -> None:
         check_policy(policy, kind, calibration)
         self.labels, self.kind, self.calibration, self.policy = tuple(labels), kind, calibration, policy
+        self.alone: int | None = None  # the label, if any, that is never given with others
 
     @abstractmethod
     def judge(self, texts: Sequence[str], finished: Finished) -> Measured:
@@ -109,14 +117,12 @@ class Judge(Table):
     @property
     def remark(self) -> str:
         """How far the probabilities can be trusted."""
-        if self.calibration is None:
-            return "probabilities are not calibrated"
-        return f"calibrated on {self.calibration.source}: ECE {self.calibration.ece:.3f}"
+        return calibrated(self.calibration)
 
     def read(self, texts: Sequence[str], finished: Finished) -> dict[str, list[Any]]:
         """The columns for distinct texts."""
         measured = self.judge(texts, finished)
-        decided = decide(measured.probabilities_NC, self.labels, self.kind, self.calibration, self.policy)
+        decided = decide(measured.probabilities_NC, self.labels, self.kind, self.calibration, self.policy, self.alone)
         numbers = {label: measured.probabilities_NC[:, n].tolist() for n, label in enumerate(self.labels)}
         sets = {} if decided.sets is None else {"set": decided.sets}
         return {

@@ -31,7 +31,7 @@ class Policy:
         for name in ("threshold", "answer_share", "set_coverage"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, float | int) and 0 < value < 1):
-                raise NautileError(f"{name} must lie between 0 and 1, not {value!r}")
+                raise NautileError(f"{name} must be above 0 and below 1, not {value!r}")
         if self.threshold is not None and self.answer_share is not None:
             raise NautileError("give threshold or answer_share, not both: each sets the confidence to answer from")
 

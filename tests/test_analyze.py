@@ -55,6 +55,7 @@ def test_two_backbones_are_read_once_each() -> None:
     found = panel(TEXTS, counted.append)
     assert sum(counted) == len(TEXTS)
     assert found["a"] == found["b"]
+    assert panel.remark == "a: probabilities are not calibrated; b: probabilities are not calibrated"
 
 
 def test_built_in_tasks_answer_on_the_frames_own_index() -> None:

@@ -84,6 +84,11 @@ def test_nothing_in_gives_an_empty_frame_with_all_columns(texts: object) -> None
     assert result.dtypes.tolist() == nautile.classify(["good", None]).dtypes.tolist()
 
 
+def test_a_missing_label_is_none_whatever_stands_beside_it() -> None:
+    for texts in ([None], ["good", None]):
+        assert nautile.classify(texts)["label"].iloc[-1] is None
+
+
 def test_an_arrow_array_is_a_list_of_texts() -> None:
     assert nautile.classify(pa.chunked_array([["good"], [None]]))["note"].tolist() == ["", "missing"]
 

@@ -85,7 +85,7 @@ def test_answer_share_is_for_one_label_a_text() -> None:
 @pytest.mark.parametrize("value", [0, 1, -0.5, 1.5, float("nan"), "0.7"])
 @pytest.mark.parametrize("name", ["threshold", "answer_share", "set_coverage"])
 def test_shares_lie_between_zero_and_one(name: str, value: float) -> None:
-    with pytest.raises(NautileError, match=f"{name} must lie between 0 and 1"):
+    with pytest.raises(NautileError, match=f"{name} must be above 0 and below 1"):
         Policy(**{name: value})
 
 

@@ -120,7 +120,7 @@ def test_every_method_learns_every_kind(tmp_path: Path, base: str, method: str, 
     assert (known["kind"], known["about"]["method"], known["about"]["base"]) == (kind, method, base)
     assert known["about"]["base_digest"] == fingerprint(base) != ""
     assert known["calibration"].rows == told(folder)["validation"]["rows"] > 20
-    assert "best checkpoint was chosen too" in known["calibration"].source
+    assert "was chosen too" in known["calibration"].source
     assert told(folder)["validation"]["macro_f1"]["value"] > 0.6
     assert (folder / "head.safetensors").exists() == (method == "head")
     assert (folder / "adapter_model.safetensors").exists() == (method == "lora")
@@ -273,6 +273,50 @@ def test_pictures_are_drawn_and_the_summary_is_said(
     assert "validation (21 rows): accuracy" in said
     assert "weights train" in said
     assert "not adapted:" in said
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "head"])
+@pytest.mark.usefixtures("undrawn")
+def test_weights_are_for_all_who_may_read_new_files(tmp_path: Path, base: str, method: str) -> None:
+    before = os.umask(0o027)
+    try:
+        folder = finetune(frame(rows=24), output=tmp_path / "run", base=base, method=method, **FITTING[method])
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()} == {0o640}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_refitted_heads_card_and_summary_say_what_it_learned_from(
+    tmp_path: Path, base: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = frame(rows=60)
+    folder = finetune(rows, output=tmp_path / "run", base=base, method="head", refit=True)
+    valid = read_about(folder)["about"]["validation_rows"]
+    said = capfd.readouterr().err
+    assert said.startswith(f"{folder}: head, 3 labels, 60 rows, ")
+    assert f"validation, each fifth by a head of all other rows ({valid} rows): accuracy" in said
+    text = (folder / "README.md").read_text()
+    assert f"Trained on 60 rows, validated on {valid} of them" in text
+    assert "were chosen on these very rows" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_several_labels_are_summed_up_by_rows_and_not_by_cells(
+    tmp_path: Path, base: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = finetune(frame("multi"), output=tmp_path / "run", base=base, method="head", kind="multi")
+    assert "rows): rows with all labels right " in capfd.readouterr().err
+    text = (folder / "README.md").read_text()
+    assert "| micro-F1 |" in text
+    assert "| accuracy |" not in text
+
+
+def test_an_unfinished_run_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "run.json").write_text("{}")
+    with pytest.raises(NautileError, match="an unfinished run of nautile finetune; its command, given again"):
+        load_judging(tmp_path)
 
 
 def test_few_rows_get_more_epochs() -> None:

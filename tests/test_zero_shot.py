@@ -1,5 +1,6 @@
 """Zero-shot judgments: what is read, how often, and that no answer depends on what it must not."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_orders_in_one_stream_read_as_one_order_after_the_other_and_each_text_is
 
 
 def test_a_text_is_done_when_its_last_order_is() -> None:
-    asked, read = judge(["refund", "praise"], permutations=3), []
+    asked, read = judge(["refund", "praise", "question"], permutations=3), []
     finished = asked._at_the_last(read.append, 2)
     for index, done in ((0, []), (2, []), (1, []), (4, [0]), (5, [0]), (3, [0, 1])):
         finished(index)
@@ -175,6 +176,18 @@ def test_how_often_another_order_changes_the_answer_is_said() -> None:
 def test_agreement_of_several_labels_is_at_the_threshold_that_is_asked_for() -> None:
     found = judge(["refund", "praise"], multi_label=True, permutations=4, policy=Policy(threshold=1e-9))(TEXTS)
     assert set(found["agreement"]) == {1.0}, "every label is given in every order"
+
+
+@pytest.mark.parametrize("threshold", [1e-9, 0.03, None])
+@pytest.mark.parametrize("own", [True, False])
+def test_none_of_these_is_never_given_with_other_labels(threshold: float | None, own: bool) -> None:
+    labels = ["refund", "praise", *(["None of these"] if own else [])]
+    asked = judge(labels, multi_label=True, none_of_these=not own, policy=Policy(threshold=threshold))
+    for label, *likely in zip(*(asked(TEXTS)[name] for name in ("label", *asked.labels)), strict=True):
+        said = (label or "").casefold().split("; ")
+        assert said == [NONE] or NONE not in said
+        if threshold == 1e-9:
+            assert (said == [NONE]) == (likely[-1] == max(likely))
 
 
 def test_none_of_these_is_the_users_own_label_however_it_is_spelt() -> None:
@@ -266,3 +279,6 @@ def test_orders_are_permutations_and_the_first_is_the_users() -> None:
     assert found[0] == list(range(6))
     assert all(sorted(order) == list(range(6)) for order in found)
     assert orders(6, 5) == found
+    assert len(set(map(tuple, found))) == 5
+    assert sorted(orders(3, 50)) == [list(order) for order in itertools.permutations(range(3))]
+    assert orders(1, 4) == [[0]]

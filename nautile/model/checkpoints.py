@@ -27,7 +27,7 @@ from nautile.model.heads import (
     NautileForTokenClassification,
 )
 from nautile.model.model import NautileModel
-from nautile.model.places import locate
+from nautile.model.places import locate, share
 from nautile.model.released import from_released, is_released, read_config
 from nautile.model.tokenizer import NautileTokenizer
 from nautile.model.vocabulary import Vocabulary
@@ -132,6 +132,7 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     """Write a checkpoint folder: configuration, weights, and the tokenizer that belongs to them."""
     with _quiet():
         model.save_pretrained(folder)
+    share(Path(folder))
     vocabulary = vocabulary_of(model.config)
     NautileTokenizer(vocabulary.layout, vocabulary.ranks).save_pretrained(folder)
 

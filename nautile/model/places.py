@@ -1,6 +1,7 @@
 """Where checkpoints are, and whether they are still the same: without torch."""
 
 import hashlib
+import os
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from nautile.errors import NautileError
 
 SHIPPED = ("nautile-mini",)
+PARTS = ("*", "heads/*/*", "language/*")  # of a checkpoint's folder
 Stamp = tuple[str, tuple[tuple[str, int, int], ...]]
 
 
@@ -29,11 +31,15 @@ def locate(model: str | Path) -> str:
 
 
 def stamp(model: str | Path) -> Stamp:
-    """Path, and name, size and time of change of each file: another stamp, another model. Other names are their own."""
+    """Path, and name, size and time of change of a model's files: another stamp, another model.
+
+    Other names are their own.
+    """
     if str(model) not in SHIPPED and not _exists(Path(model)):
         return str(model), ()
     place = Path(locate(model))
-    found = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    inside = sorted(path for pattern in PARTS for path in place.glob(pattern) if path.is_file())
+    found = inside if place.is_dir() else [place]
     seen = [(path, path.stat()) for path in found]
     return str(place.resolve()), tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in seen)
 
@@ -55,6 +61,13 @@ def fingerprint(model: str | Path) -> str:
 def _digest(path: str, size: int, changed: int) -> bytes:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def share(folder: Path) -> None:
+    """Give a folder's weight files the mode that new files get: safetensors writes them for their owner alone."""
+    os.umask(mask := os.umask(0))
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)
 
 
 def _exists(path: Path) -> bool:

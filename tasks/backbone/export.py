@@ -10,6 +10,7 @@ from nautile.errors import NautileError
 from nautile.model.checkpoints import LANGUAGE, save
 from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
+from nautile.model.places import share
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.objectives import Student
 
@@ -40,6 +41,7 @@ def export(run: Path, folder: Path) -> None:
     matching.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in student.matching.state_dict().items()}
     save_file(tensors, matching / "head.safetensors")
+    share(matching)
     if (trained := run / "language" / "checkpoint.pt").is_file():
         model = NautileForCausalLM(student.backbone.config)
         state = averaged(trained)

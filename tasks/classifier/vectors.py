@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nautile.model.places import SHIPPED, Stamp, stamp
+from nautile.quiet import quiet
 
 CACHED_BYTES = 256 * 2**20
 
@@ -73,7 +74,8 @@ def read_vectors(base: str, texts: Sequence[str | None]) -> Vector:
     Raises:
         NautileError: an unknown or damaged base.
     """
-    from nautile.tasks.heads.loading import base_reader
+    with quiet():
+        from nautile.tasks.heads.loading import base_reader
 
     files = stamp(base)
     reader = base_reader(base)

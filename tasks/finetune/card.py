@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nautile.tasks.calibrate import Kind
+from nautile.tasks.evaluate.results import Estimate, Figures
 from nautile.tasks.evaluate.tables import span
 from nautile.tasks.finetune.outcome import Outcome
 
@@ -35,7 +36,7 @@ def _what(outcome: Outcome) -> str:
     lines = [
         f"Base model: `{options.base}`. This folder holds {WHAT[options.method]}.",
         f"It gives a text {KINDS[split.train.kind]}. The {len(labels)} labels: {shown}{more}.",
-        f"Trained on {len(split.train.texts):,} rows, validated on {len(split.valid.texts):,}, "
+        f"Trained on {outcome.learned:,} rows, validated on {len(split.valid.texts):,}{' of them' * options.refit}, "
         f"in {training.seconds / 60:.1f} minutes; `config.yaml` repeats it.",
     ]
     return "\n\n".join([*lines, "\n".join(f"- {note}" for note in outcome.notes)]).rstrip()
@@ -47,14 +48,28 @@ def _figures(outcome: Outcome) -> str:
         return "## Figures\n\nNothing was validated."
     rows = [
         f"| {name} | {estimate.value:.3f} | {span(estimate, '{:.3f}')} |"
-        for name, estimate in (("accuracy", found.accuracy), ("macro-F1", found.macro_f1), ("ECE", found.ece))
+        for name, estimate in _measured(found)
+        if estimate is not None
     ]
+    chosen = "regularisation" if outcome.options.method == "head" else "checkpoint"
     optimism = (
-        "The best checkpoint and the calibration were chosen on these very rows, so expect a little less on new ones; "
-        "`nautile evaluate` measures on rows of your own. More: `report.md`, `metrics.json`, `curves.png`."
+        f"The best {chosen} and the calibration were chosen on these very rows, so expect a little less on new ones"
     )
+    if outcome.options.refit:
+        optimism = (
+            "Each fifth of these rows was judged by a head fitted on all other rows; this folder's is fitted on all. "
+            f"The {chosen} was chosen on them, so expect a little less on new ones"
+        )
+    optimism += "; `nautile evaluate` measures on rows of your own. More: `report.md`, `metrics.json`, `curves.png`."
     table = ["| validation | | 95 % interval |", "|---|---:|---:|", *rows]
     return "## Figures\n\n" + "\n".join(table) + "\n\n" + optimism
+
+
+def _measured(found: Figures) -> list[tuple[str, Estimate | None]]:
+    """The figures that sum up: of several labels a text, whole rows and not cells, most of which are empty."""
+    several = [("rows with all labels right", found.subset_accuracy), ("micro-F1", found.micro_f1)]
+    right = several if found.subset_accuracy is not None else [("accuracy", found.accuracy)]
+    return [*right, ("macro-F1", found.macro_f1), ("ECE", found.ece)]
 
 
 def _use(outcome: Outcome, name: str) -> str:
@@ -74,7 +89,8 @@ def _use(outcome: Outcome, name: str) -> str:
         f"model = AutoModelForSequenceClassification.from_pretrained(\n    {place}, {classes}, "
         "dtype=torch.float32, ignore_mismatched_sizes=True\n)\n" + wrap + "```"
     )
-    return f"## Use\n\n{short}\n\nWith transformers{' and peft' if wrap else ''} alone:\n\n{plain}"
+    alone = f"With transformers{' and peft' if wrap else ''} alone, which gives the logits before calibration"
+    return f"## Use\n\n{short}\n\n{alone} (`head.json` has the temperature to divide them by):\n\n{plain}"
 
 
 def _limits(outcome: Outcome) -> str:

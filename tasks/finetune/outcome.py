@@ -44,6 +44,11 @@ class Outcome:
     figures: Figures | None
     notes: tuple[str, ...]
 
+    @property
+    def learned(self) -> int:
+        """How many rows the weights in the folder were trained on."""
+        return len(self.split.train.texts) + (len(self.split.valid.texts) if self.options.refit else 0)
+
 
 def make_outcome(
     options: Options, split: Split, logits_NC: Array, training: Training, notes: tuple[str, ...]
@@ -52,9 +57,8 @@ def make_outcome(
     valid, rows = split.valid, len(split.valid.texts)
     calibration = None
     if rows >= FEWEST_ROWS:
-        said = (
-            "each fifth by a head of all other rows" if options.refit else "on which the best checkpoint was chosen too"
-        )
+        best = "regularisation" if options.method == "head" else "checkpoint"
+        said = "each fifth by a head of all other rows" if options.refit else f"on which the best {best} was chosen too"
         source = f"{rows:,} validation rows of its fine-tuning, {said}"
         calibration = calibrate(logits_NC, valid.truth, valid.kind, source)
     else:
@@ -78,7 +82,7 @@ def head_json(outcome: Outcome, base_digest: str) -> str:
         "base_digest": base_digest,
         "method": options.method,
         "max_length": options.max_length,
-        "rows": len(outcome.split.train.texts) + (len(valid.texts) if options.refit else 0),
+        "rows": outcome.learned,
         "validation_rows": len(valid.texts),
         "seed": options.seed,
     }

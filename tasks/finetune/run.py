@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from nautile.errors import NautileError
-from nautile.model.places import fingerprint
+from nautile.model.places import fingerprint, share
 from nautile.tasks.calibrate import Array
 from nautile.tasks.evaluate.checks import check_folder
 from nautile.tasks.extras import require
@@ -170,6 +170,7 @@ def _model(model: Any, options: Options, split: Split, folder: Path, visible: bo
     found = train(model, split, samples, options, folder, visible)
     if options.method == "lora":
         model.save_pretrained(folder, save_embedding_layers=False)
+        share(folder)
     else:
         save(model, folder)
     cut = f"{samples.cut:,} of {len(samples):,} texts were cut to {options.max_length} tokens in training"

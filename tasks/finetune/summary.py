@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nautile.tasks.evaluate.results import Figures
 from nautile.tasks.finetune.outcome import Outcome
 
 
@@ -13,15 +14,26 @@ def summary(outcome: Outcome, folder: Path) -> list[str]:
     best = f", best at update {training.best_update:,}" if training.best_update else ""
     updates = f"{training.updates:,} updates{best}, " if training.updates else ""
     lines = [
-        f"{folder}: {outcome.options.method}, {len(split.train.labels)} labels, {len(split.train.texts):,} rows, "
+        f"{folder}: {outcome.options.method}, {len(split.train.labels)} labels, {outcome.learned:,} rows, "
         f"{updates}{training.seconds:.0f} s"
     ]
     if found is not None:
         lines.append(
-            f"validation ({len(split.valid.texts):,} rows): accuracy {found.accuracy.value:.3f}, "
+            f"{_validation(outcome)} ({len(split.valid.texts):,} rows): {_right(found)}, "
             f"macro-F1 {found.macro_f1.value:.3f}, ECE {found.ece.value:.3f}"
         )
     return [*lines, *outcome.notes]
+
+
+def _validation(outcome: Outcome) -> str:
+    return "validation, each fifth by a head of all other rows" if outcome.options.refit else "validation"
+
+
+def _right(found: Figures) -> str:
+    """Accuracy, for "multi" of whole rows and not of cells, most of which are empty."""
+    if found.subset_accuracy is None or found.micro_f1 is None:
+        return f"accuracy {found.accuracy.value:.3f}"
+    return f"rows with all labels right {found.subset_accuracy.value:.3f}, micro-F1 {found.micro_f1.value:.3f}"
 
 
 def show(outcome: Outcome, folder: Path) -> None:

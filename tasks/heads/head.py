@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nautile.errors import NautileError
+from nautile.model.places import share
 from nautile.tasks.calibrate import Array, Calibration, Kind, probabilities
 from nautile.tasks.names import check_labels
 
@@ -58,6 +59,7 @@ class Head:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"weight": self.weight_CD.contiguous(), "bias": self.bias_C.contiguous()}
         save_file(tensors, folder / "head.safetensors")
+        share(folder)
 
     @property
     def text(self) -> str:

@@ -15,12 +15,14 @@ from nautile.model.checkpoints import load
 from nautile.model.heads import NautileForSequenceClassification
 from nautile.model.places import Stamp, fingerprint, locate, stamp
 from nautile.model.released import read_config
+from nautile.quiet import quiet
 from nautile.tasks.heads.head import Head, load_head, read_about
 from nautile.tasks.heads.precision import convert, dtype_of
 from nautile.tasks.question import BASE, check_precision
 
 TASKS = ("sentiment", "emotion", "intent", "topic")
 KEPT = 4  # models kept in memory
+UNFINISHED = "checkpoints/run.json"  # in the folder of a fine-tuning, until it is done
 
 
 def load_task(task: str, precision: str = "float32") -> tuple[Reader, Head]:
@@ -49,6 +51,8 @@ def load_judging(model: str | Path, precision: str = "float32") -> tuple[Reader,
 @lru_cache(maxsize=KEPT)
 def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Head]:
     place = Path(model)
+    if (place / UNFINISHED).is_file():
+        raise NautileError(f"{model}: an unfinished run of nautile finetune; its command, given again, goes on with it")
     if (place / "head.safetensors").is_file():
         head = load_head(place)
         base = str(head.about.get("base", BASE))
@@ -58,7 +62,7 @@ def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Hea
     scored = _adapted(place, known) if (place / "adapter_config.json").is_file() else load(model)
     if not isinstance(scored, NautileForSequenceClassification):
         kind = type(scored).__name__
-        raise NautileError(f"{model}: a {kind} has no labels; give a sequence classification checkpoint")
+        raise NautileError(f"{model}: a {kind} has no labels: give some, a task, or the folder of a fine-tuned model")
     head = _head_of(scored, known)
     return _reader_in(precision, scored), head
 
@@ -106,7 +110,8 @@ def _adapted(place: Path, known: dict[str, Any]) -> PreTrainedModel:
     base = str(read_config(place / "adapter_config.json").get("base_model_name_or_path") or BASE)
     _check_base(place, base, known["about"])
     try:
-        merged = PeftModel.from_pretrained(with_labels(base, known["labels"]), str(place)).merge_and_unload()
+        with quiet():
+            merged = PeftModel.from_pretrained(with_labels(base, known["labels"]), str(place)).merge_and_unload()
     except (ValueError, RuntimeError, KeyError, OSError, TypeError, AttributeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise NautileError(f"{place}: the adapter does not fit {base} ({reason})") from None

@@ -5,6 +5,7 @@ the prefix, and the scores of all labels are one small matrix product. "none of 
 list, whether or not it may be answered; what it takes is missing from the legal mass.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from nautile.engine.reader import Reader
 from nautile.errors import NautileError
 from nautile.model.places import locate
 from nautile.tasks.calibrate import Array, probabilities
-from nautile.tasks.decide import thresholds_of
+from nautile.tasks.decide import given, thresholds_of
 from nautile.tasks.heads.loading import base_reader
 from nautile.tasks.judge import Finished, Judge, Measured
 from nautile.tasks.question import BASE, Question
@@ -49,6 +50,7 @@ class ZeroShotJudge(Judge):
             self.listed.append(NONE)
         shown = [*names, NONE] if asked.none_of_these and NONE not in heard else names
         super().__init__(shown, "multi" if asked.multi_label else "single", None, asked.policy)
+        self.alone = self.none if self.none < len(shown) else None
         self.reader, self.matching = reader, matching.eval()
         self.orders = orders(len(asked.labels), asked.permutations)
         self.tokens = 0  # read so far, label lists and texts
@@ -113,7 +115,7 @@ class ZeroShotJudge(Judge):
     def _agreement(self, found: Sequence[Array], average_NC: Array) -> Array:
         def answers(scores_NC: Array) -> NDArray[Any]:
             if self.kind == "multi":
-                return scores_NC >= np.asarray(thresholds_of(self.policy, self.calibration))
+                return given(scores_NC, thresholds_of(self.policy, self.calibration), self.alone)
             return scores_NC.argmax(axis=1)[:, None]
 
         same: Array = np.mean([(answers(one) == answers(average_NC)).all(axis=1) for one in found], axis=0)
@@ -121,9 +123,12 @@ class ZeroShotJudge(Judge):
 
 
 def orders(count: int, permutations: int, seed: int = 0) -> list[list[int]]:
-    """The given order, then random ones, the same each time."""
+    """The given order, then random ones, no two alike and the same each time; all there are, if these are fewer."""
     rng = random.Random(f"{seed}/{count}")
-    return [list(range(count)), *(rng.sample(range(count), count) for _ in range(permutations - 1))]
+    found = {tuple(range(count)): None}
+    while len(found) < min(permutations, math.factorial(count)):
+        found[tuple(rng.sample(range(count), count))] = None
+    return list(map(list, found))
 
 
 def load_zero_shot(asked: Question) -> ZeroShotJudge:
