@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nautile.errors import NautileError
 from nautile.tasks.backbone.corpus_sets import corpus_sets
 from nautile.tasks.backbone.label_set import LabelSet, Wordings
 from nautile.tasks.backbone.texts import held_out, key
@@ -65,7 +66,7 @@ def labelled(path: Path, wordings: Wordings, frames: tuple[str, ...], seen: set[
     return LabelSet([text for text, _ in pairs], [labels for _, labels in pairs], known, frames)
 
 
-def framed(frame: pd.DataFrame, wordings: Wordings, frames: tuple[str, ...], weight: float) -> LabelSet:
+def of_rows(frame: pd.DataFrame, wordings: Wordings, frames: tuple[str, ...], weight: float) -> LabelSet:
     """The set of a built-in head's rows, without those that the head is calibrated on."""
     learned, _ = part(frame)
     labels = [[] if label == OUT_OF_SCOPE else [label] for label in learned["label"]]
@@ -76,7 +77,13 @@ def framed(frame: pd.DataFrame, wordings: Wordings, frames: tuple[str, ...], wei
 
 
 def read_label_sets(data: Path, corpus: Path, run: Path, without: Collection[str] = ()) -> list[LabelSet]:
-    """All sets of `data` that may be learned from but those in `without`, and those that the corpus holds."""
+    """All sets of `data` that may be learned from but those in `without`, and those that the corpus holds.
+
+    Raises:
+        NautileError: another name than clinc150 in `without`.
+    """
+    if unknown := set(without) - {"clinc150"}:
+        raise NautileError(f"--without {unknown.pop()}: only clinc150 can be left out")
     kept_back = held_out(data)
     chosen: list[tuple[str, Wordings, tuple[str, ...]]] = [
         ("sentiment/goemotions", {}, FEELINGS),
@@ -91,7 +98,7 @@ def read_label_sets(data: Path, corpus: Path, run: Path, without: Collection[str
         ("topic/trec6", QUESTIONS, ("{}",)),
     ]
     sets = [labelled(data / name / "train.jsonl.xz", words, frames, kept_back) for name, words, frames in chosen]
-    sets.append(framed(topic_rows(data, corpus, run), TOPICS, FRAMES, weight=2))
+    sets.append(of_rows(topic_rows(data, corpus, run), TOPICS, FRAMES, weight=2))
     if "clinc150" not in without:
-        sets.append(framed(intent_rows(data, corpus, run), {}, INTENTS, weight=3))
+        sets.append(of_rows(intent_rows(data, corpus, run), {}, INTENTS, weight=3))
     return [*sets, *corpus_sets(corpus)]
