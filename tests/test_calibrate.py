@@ -172,5 +172,5 @@ def test_what_cannot_be_calibrated_or_asked() -> None:
     for share in (0, 1, 1.5, -0.1):
         with pytest.raises(NautileError, match="above 0 and below 1"):
             prediction_sets(np.ones((1, 3)) / 3, fitted, share)
-        with pytest.raises(NautileError, match="between 0 and 1"):
+        with pytest.raises(NautileError, match="above 0 and below 1"):
             threshold_for(fitted, share)
