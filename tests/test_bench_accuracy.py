@@ -132,6 +132,9 @@ def test_another_checkpoint_is_measured_zero_shot(data: Path, tmp_path: Path) ->
     assert [line.name for line in found.lines] == ["clinc150-zero-shot", "sst2-zero-shot"]
     assert (found.model, found.weights) == (str(folder), fingerprint(str(folder)))
     assert not any("not truly zero-shot" in note for note in found.notes)
+    assert "sst2-zero-shot: zero-shot if this model did not learn from its training rows" in found.notes
+    with pytest.raises(NautileError, match="--finetune starts from nautile-mini"):
+        accuracy(Settings(data, output=tmp_path, finetune=True, model=str(folder)))
     with pytest.raises(NautileError, match="--only sst2: --model is measured zero-shot"):
         accuracy(Settings(data, ("sst2",), model=str(folder)))
 

@@ -29,7 +29,7 @@ def test_trivia_has_categories_but_for_vague_ones() -> None:
 def test_answers_are_labelled_by_their_questions() -> None:
     symptoms, genes = "Fever and a cough are seen in most patients.", "A change of one gene is behind the disease."
     document = f"What are the symptoms of X ?\n\n{symptoms}\nWhat are the genetic changes of X ?\n{genes}"
-    assert list(answers(document, RNG)) == [(symptoms, ["What are the symptoms"]), (genes, ["What are the genetic"])]
+    assert list(answers(document, RNG)) == [(symptoms, ["what are the symptoms"]), (genes, ["what are the genetic"])]
     assert not list(answers("What about it?\n\nAn answer to a question that is of no known kind.", RNG))
 
 

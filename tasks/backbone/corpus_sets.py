@@ -32,20 +32,20 @@ CATEGORIES = {
     "celebrities": ("celebrities", "famous people"),
 }
 ANSWERS = {  # how MedQuAD's questions begin, and what their answers are about
-    "What is (are)": ("a definition", "what a condition is", "general information"),
-    "What are the symptoms": ("symptoms", "signs of a disease"),
-    "What causes": ("causes", "why a disease happens"),
-    "What are the treatments": ("treatment", "how a disease is treated", "therapy"),
-    "How to diagnose": ("diagnosis", "medical tests", "how a disease is found"),
-    "How to prevent": ("prevention", "how to avoid a disease"),
-    "What is the outlook": ("outlook", "prognosis"),
-    "Who is at risk": ("risk factors", "who is at risk"),
-    "How many people": ("how common a disease is", "frequency"),
-    "What are the genetic": ("genetics", "genes and mutations"),
-    "Is ": ("inheritance", "whether a disease runs in families"),
+    "what is (are)": ("a definition", "what a condition is", "general information"),
+    "what are the symptoms": ("symptoms", "signs of a disease"),
+    "what causes": ("causes", "why a disease happens"),
+    "what are the treatments": ("treatment", "how a disease is treated", "therapy"),
+    "how to diagnose": ("diagnosis", "medical tests", "how a disease is found"),
+    "how to prevent": ("prevention", "how to avoid a disease"),
+    "what is the outlook": ("outlook", "prognosis"),
+    "who is at risk": ("risk factors", "who is at risk"),
+    "how many people": ("how common a disease is", "frequency"),
+    "what are the genetic": ("genetics", "genes and mutations"),
+    "is ": ("inheritance", "whether a disease runs in families"),
     "what research": ("research", "clinical trials"),
-    "What are the complications": ("complications", "what else a disease may lead to"),
-    "What to do for": ("diet and self-care", "what patients can do"),
+    "what are the complications": ("complications", "what else a disease may lead to"),
+    "what to do for": ("diet and self-care", "what patients can do"),
 }
 QUESTION = re.compile(r"(?m)^(?:What|How|Who|Is|what) [^\n]{5,200}\?$")
 TRAIT = re.compile(r"someone with this trait: ([^\n]+)\.\n")
@@ -91,7 +91,7 @@ def answers(document: str, rng: random.Random) -> Iterator[Pair]:
     questions = list(QUESTION.finditer(document))
     for question, following in itertools.zip_longest(questions, questions[1:]):
         answer = document[question.end() : following.start() if following else None]
-        kind = next((kind for kind in ANSWERS if question.group().startswith(kind)), None)
+        kind = next((kind for kind in ANSWERS if question.group().lower().startswith(kind)), None)
         if kind and (found := _passages(answer, rng)):
             yield rng.choice(found), [kind]
 
@@ -117,7 +117,4 @@ def _gather(
 ) -> LabelSet:
     rng = random.Random(path.name)
     pairs = [pair for document in documents(path, held_out=False) for pair in pairs_of(document, rng)]
-    pairs = rng.sample(pairs, min(MOST, len(pairs)))
-    names = sorted({label for _, labels in pairs for label in labels})
-    known = {name: wordings.get(name, (name,)) for name in names}
-    return LabelSet([text for text, _ in pairs], [labels for _, labels in pairs], known, frames)
+    return LabelSet.of(rng.sample(pairs, min(MOST, len(pairs))), wordings, frames)

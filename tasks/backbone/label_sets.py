@@ -1,17 +1,14 @@
 """Sets of labels to learn matching from: public sets in many wordings. Banking77 and AG News stay out."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
-from nautile.errors import NautileError
 from nautile.tasks.backbone.corpus_sets import corpus_sets
 from nautile.tasks.backbone.label_set import LabelSet, Wordings
 from nautile.tasks.backbone.texts import held_out, key
 from nautile.tasks.documents import rows
 from nautile.tasks.heads.rows import OUT_OF_SCOPE, intent_rows, part, topic_rows
-from nautile.tasks.zero_shot.labels import spoken
 
 STARS = {
     "very negative": ("very negative", "terrible", "one star", "the writer hated it"),
@@ -60,30 +57,19 @@ FEELINGS = ("{}", "{}", "feeling of {}", "the writer feels {}", "emotion: {}")
 def labelled(path: Path, wordings: Wordings, frames: tuple[str, ...], seen: set[str]) -> LabelSet:
     """The set of a file with `text` and `label` or `labels`; texts whose key is in `seen` are left out."""
     pairs = [(str(r["text"]), r.get("labels") or [r["label"]]) for r in rows(path)]
-    pairs = [(text, list(map(str, labels))) for text, labels in pairs if key(text) and key(text) not in seen]
-    names = sorted({label for _, labels in pairs for label in labels})
-    known = {name: wordings.get(name.lower(), (spoken(name),)) for name in names}
-    return LabelSet([text for text, _ in pairs], [labels for _, labels in pairs], known, frames)
+    fit = [(text, list(map(str, labels))) for text, labels in pairs if key(text) and key(text) not in seen]
+    return LabelSet.of(fit, wordings, frames)
 
 
 def of_rows(frame: pd.DataFrame, wordings: Wordings, frames: tuple[str, ...], weight: float) -> LabelSet:
     """The set of a built-in head's rows, without those that the head is calibrated on."""
     learned, _ = part(frame)
     labels = [[] if label == OUT_OF_SCOPE else [label] for label in learned["label"]]
-    names = sorted(set(learned["label"]) - {OUT_OF_SCOPE})
-    return LabelSet(
-        list(learned["text"]), labels, {name: wordings.get(name, (spoken(name),)) for name in names}, frames, weight
-    )
+    return LabelSet.of(zip(learned["text"], labels, strict=True), wordings, frames, weight)
 
 
-def read_label_sets(data: Path, corpus: Path, run: Path, without: Collection[str] = ()) -> list[LabelSet]:
-    """All sets of `data` that may be learned from but those in `without`, and those that the corpus holds.
-
-    Raises:
-        NautileError: another name than clinc150 in `without`.
-    """
-    if unknown := set(without) - {"clinc150"}:
-        raise NautileError(f"--without {unknown.pop()}: only clinc150 can be left out")
+def read_label_sets(data: Path, corpus: Path, run: Path, with_clinc150: bool = True) -> list[LabelSet]:
+    """All sets of `data` that may be learned from, and those that the corpus holds."""
     kept_back = held_out(data)
     chosen: list[tuple[str, Wordings, tuple[str, ...]]] = [
         ("sentiment/goemotions", {}, FEELINGS),
@@ -99,6 +85,6 @@ def read_label_sets(data: Path, corpus: Path, run: Path, without: Collection[str
     ]
     sets = [labelled(data / name / "train.jsonl.xz", words, frames, kept_back) for name, words, frames in chosen]
     sets.append(of_rows(topic_rows(data, corpus, run), TOPICS, FRAMES, weight=2))
-    if "clinc150" not in without:
+    if with_clinc150:
         sets.append(of_rows(intent_rows(data, corpus, run), {}, INTENTS, weight=3))
     return [*sets, *corpus_sets(corpus)]

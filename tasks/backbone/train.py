@@ -56,10 +56,9 @@ def main(
     device: str = "cpu",
     encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
     seed: int = 0,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(help="clinc150: do not learn its labels, so that zero-shot on it can be measured"),
-    ] = None,
+    without_clinc150: Annotated[
+        bool, typer.Option("--without-clinc150", help="leave out its labels, so that zero-shot on it can be measured")
+    ] = False,
     compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's chunks")] = False,
 ) -> None:
     """Train; the same command resumes."""
@@ -71,8 +70,8 @@ def main(
     if not len(vectors) or not len(opinions):
         raise NautileError(f"{folder}: run nautile.tasks.backbone.texts, .vectors and .opinions on it first")
     torch.manual_seed(seed)
-    options = {"seed": seed, "rate": learning_rate, "scale": scale, "processes": processes(), "without": without or []}
-    _begin(folder, {"corpus": str(corpus), "data": str(data), **options})
+    options = {"seed": seed, "rate": learning_rate, "scale": scale, "processes": processes()}
+    _begin(folder, {"corpus": str(corpus), "data": str(data), "clinc150": not without_clinc150, **options})
     vocabulary = Vocabulary("nautile", 32_000)
     student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary).to(device)
     taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, vocabulary)
@@ -82,7 +81,7 @@ def main(
         once(lambda: fit_tokens(student, taught, PASSES, seed))
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
     once(lambda: topic_rows(data, corpus, folder, encoder))
-    sets = read_label_sets(data, corpus, folder, without or ())
+    sets = read_label_sets(data, corpus, folder, not without_clinc150)
     objectives = {
         "embedding": Part(Embedding(taught, 800 * scale), share=0.6),
         "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),

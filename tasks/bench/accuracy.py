@@ -71,8 +71,11 @@ def measure_set(entry: BenchSet, settings: Settings) -> Line:
     if entry.restricted:
         judged, remarks = zip(*map(restrict, judged), strict=True)
         notes += [f"{name}: {remark}" for name, remark in zip(names, remarks, strict=True) if remark]
-    if entry.learned and settings.model == BASE:
-        notes.append(f"not truly zero-shot: {BASE} learned to match the labels of its training rows")
+    if entry.learned:
+        known = f"not truly zero-shot: {BASE} learned to match the labels of its training rows"
+        notes.append(
+            known if settings.model == BASE else "zero-shot if this model did not learn from its training rows"
+        )
     ours = judged[0]
     summary = Summary(
         model=names[0],

@@ -101,6 +101,8 @@ def choose_sets(names: Sequence[str], finetune: bool, model: str = BASE) -> list
         raise NautileError(f"--only {tuned[0]}: a model is trained for it; add --finetune and --output FOLDER")
     if model != BASE and (others := [entry.name for entry in asked if entry.judge != ZERO_SHOT]):
         raise NautileError(f"--only {others[0]}: --model is measured zero-shot; leave one of the two out")
+    if model != BASE and finetune:
+        raise NautileError("--finetune starts from nautile-mini: leave --model or --finetune out")
     chosen = [entry for entry in SETS if not names or entry in asked]
     if model != BASE:
         return [entry for entry in chosen if entry.judge == ZERO_SHOT]

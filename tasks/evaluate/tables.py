@@ -17,6 +17,13 @@ NAMES = {
 }
 
 
+def brief(figures: Figures) -> list[tuple[str, Estimate]]:
+    """The few figures that sum up; of several labels a text whole rows and not cells, most of which are empty."""
+    found = figures.headline
+    right = ("subset_accuracy", "micro_f1") if "subset_accuracy" in found else ("accuracy",)
+    return [(NAMES[name], found[name]) for name in (*right, "macro_f1", "ece")]
+
+
 def sheets(figures: Figures) -> list[Sheet]:
     """All tables of one model's figures."""
     parts = [headline(figures), coverage(figures), prediction_sets(figures), per_class(figures), confused(figures)]

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from nautile.tasks.calibrate import Kind
-from nautile.tasks.evaluate.results import Estimate, Figures
-from nautile.tasks.evaluate.tables import span
+from nautile.tasks.evaluate.tables import brief, span
 from nautile.tasks.finetune.outcome import Outcome
 
 KINDS: dict[Kind, str] = {
@@ -46,11 +45,7 @@ def _figures(outcome: Outcome) -> str:
     found = outcome.figures
     if found is None:
         return "## Figures\n\nNothing was validated."
-    rows = [
-        f"| {name} | {estimate.value:.3f} | {span(estimate, '{:.3f}')} |"
-        for name, estimate in _measured(found)
-        if estimate is not None
-    ]
+    rows = [f"| {name} | {estimate.value:.3f} | {span(estimate, '{:.3f}')} |" for name, estimate in brief(found)]
     chosen = "regularisation" if outcome.options.method == "head" else "checkpoint"
     optimism = (
         f"The best {chosen} and the calibration were chosen on these very rows, so expect a little less on new ones"
@@ -63,13 +58,6 @@ def _figures(outcome: Outcome) -> str:
     optimism += "; `nautile evaluate` measures on rows of your own. More: `report.md`, `metrics.json`, `curves.png`."
     table = ["| validation | | 95 % interval |", "|---|---:|---:|", *rows]
     return "## Figures\n\n" + "\n".join(table) + "\n\n" + optimism
-
-
-def _measured(found: Figures) -> list[tuple[str, Estimate | None]]:
-    """The figures that sum up: of several labels a text, whole rows and not cells, most of which are empty."""
-    several = [("rows with all labels right", found.subset_accuracy), ("micro-F1", found.micro_f1)]
-    right = several if found.subset_accuracy is not None else [("accuracy", found.accuracy)]
-    return [*right, ("macro-F1", found.macro_f1), ("ECE", found.ece)]
 
 
 def _use(outcome: Outcome, name: str) -> str:

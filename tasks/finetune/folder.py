@@ -22,6 +22,11 @@ OURS = (
 Known = dict[str, Any]
 
 
+def unfinished(folder: Path) -> bool:
+    """Whether a run in the folder was begun and is not done."""
+    return (folder / CHECKPOINTS / MARK).is_file()
+
+
 def identity(options: Options, split: Split, base_digest: str) -> Known:
     """What must be the same for a run to be gone on with: options, the base's weights, rows."""
     return {"options": options.model_dump(exclude=PLACES), "base": base_digest, "rows": fingerprint(split)}
@@ -125,8 +130,8 @@ def _give_up(folder: Path, kept: bool) -> list[str]:
 
 def _mark(folder: Path) -> Known | None:
     """What was written down of the unfinished run that is in the folder."""
-    path = folder / CHECKPOINTS / MARK
-    found: Known | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    mark = folder / CHECKPOINTS / MARK
+    found: Known | None = json.loads(mark.read_text(encoding="utf-8")) if unfinished(folder) else None
     return found
 
 

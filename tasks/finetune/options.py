@@ -20,11 +20,8 @@ TRAINING = (
     "epochs", "learning_rate", "batch_size", "accumulate", "max_length", "warmup", "weight_decay", "patience",
     "bf16", "gradient_checkpointing", "evaluate_every", "save_every",
 )  # fmt: skip
-UNUSED = {
-    "lora": ("refit",),
-    "full": (*ADAPTERS, "refit"),
-    "head": (*ADAPTERS, *TRAINING),
-}  # the options that a method has no use for
+# The options that a method has no use for.
+UNUSED = {"lora": ("refit",), "full": (*ADAPTERS, "refit"), "head": (*ADAPTERS, *TRAINING)}
 TARGETS = ("in_proj", "gate_proj", "out_proj", "q_proj", "k_proj", "v_proj", "ff_in", "ff_out")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nautile.tasks.evaluate.results import Figures
+from nautile.tasks.evaluate.tables import brief
 from nautile.tasks.finetune.outcome import Outcome
 
 
@@ -19,21 +19,14 @@ def summary(outcome: Outcome, folder: Path) -> list[str]:
     ]
     if found is not None:
         lines.append(
-            f"{_validation(outcome)} ({len(split.valid.texts):,} rows): {_right(found)}, "
-            f"macro-F1 {found.macro_f1.value:.3f}, ECE {found.ece.value:.3f}"
+            f"{_validation(outcome)} ({len(split.valid.texts):,} rows): "
+            + ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in brief(found))
         )
     return [*lines, *outcome.notes]
 
 
 def _validation(outcome: Outcome) -> str:
     return "validation, each fifth by a head of all other rows" if outcome.options.refit else "validation"
-
-
-def _right(found: Figures) -> str:
-    """Accuracy, for "multi" of whole rows and not of cells, most of which are empty."""
-    if found.subset_accuracy is None or found.micro_f1 is None:
-        return f"accuracy {found.accuracy.value:.3f}"
-    return f"rows with all labels right {found.subset_accuracy.value:.3f}, micro-F1 {found.micro_f1.value:.3f}"
 
 
 def show(outcome: Outcome, folder: Path) -> None:

@@ -16,13 +16,13 @@ from nautile.model.heads import NautileForSequenceClassification
 from nautile.model.places import Stamp, fingerprint, locate, stamp
 from nautile.model.released import read_config
 from nautile.quiet import quiet
+from nautile.tasks.finetune.folder import unfinished
 from nautile.tasks.heads.head import Head, load_head, read_about
 from nautile.tasks.heads.precision import convert, dtype_of
 from nautile.tasks.question import BASE, check_precision
 
 TASKS = ("sentiment", "emotion", "intent", "topic")
 KEPT = 4  # models kept in memory
-UNFINISHED = "checkpoints/run.json"  # in the folder of a fine-tuning, until it is done
 
 
 def load_task(task: str, precision: str = "float32") -> tuple[Reader, Head]:
@@ -51,7 +51,7 @@ def load_judging(model: str | Path, precision: str = "float32") -> tuple[Reader,
 @lru_cache(maxsize=KEPT)
 def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Head]:
     place = Path(model)
-    if (place / UNFINISHED).is_file():
+    if unfinished(place):
         raise NautileError(f"{model}: an unfinished run of nautile finetune; its command, given again, goes on with it")
     if (place / "head.safetensors").is_file():
         head = load_head(place)
