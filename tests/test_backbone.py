@@ -4,6 +4,7 @@ import json
 import lzma
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -11,21 +12,25 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nautile.errors import NautileError
+from nautile.model.checkpoints import save
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone import run, train
 from nautile.tasks.backbone.compare import compare, embedder
+from nautile.tasks.backbone.export import compact, take_over
 from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.label_sets import of_rows
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
 from nautile.tasks.backbone.run import Part, Run
 from nautile.tasks.backbone.texts import gather, key, passages, phrase
-from nautile.tasks.backbone.tokens import fit_tokens, read_tokens
+from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, read_tokens
 from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads import sentiment_data
+from nautile.tasks.heads.head import linear_head
 from nautile.tasks.heads.rows import ADDED, OUT_OF_SCOPE, part
 from nautile.tasks.heads.sentiment import ROWS, dev_rows
 from nautile.tasks.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
@@ -38,9 +43,9 @@ WORDS = ["red", "green", "blue", "warm", "cold", "early", "late", "slow", "fast"
 TEXTS = [" ".join(random.Random(n).choices(WORDS, k=1 + n % 7)) for n in range(120)]
 
 
-def student() -> Student:
+def student(pairs: int = 40) -> Student:
     torch.manual_seed(0)
-    return Student(tiny.config(vocab_size=VOCABULARY.size), VOCABULARY)
+    return Student(tiny.config(vocab_size=VOCABULARY.size, pairs=pairs), VOCABULARY)
 
 
 def teacher(texts: Sequence[str]) -> Tensor:
@@ -70,19 +75,69 @@ def taught(tmp_path: Path) -> Taught:
     return Taught(TEXTS, vectors, VOCABULARY)
 
 
-def test_fitted_tokens_bring_the_beginning_close_to_the_teacher(taught: Taught) -> None:
-    new = student()
+def likeness(learner: Student) -> float:
+    with torch.inference_mode():
+        return float((learner.matching.embed(learner.read(TEXTS)[0]) * teacher(TEXTS)).sum(-1).mean())
+
+
+@pytest.mark.parametrize("pairs", [0, 40])
+def test_fitted_tokens_bring_the_beginning_close_to_the_teacher(taught: Taught, pairs: int) -> None:
+    new = student(pairs)
+    choose_pairs(new, TEXTS)
     new.begin(torch.randn(VOCABULARY.size, 32), torch.randn(SHARED_WIDTH, 32))
+    before = likeness(new)
+    fit_tokens(new, taught, passes=1000, seed=0)
+    assert likeness(new) > before + 0.2
     with torch.inference_mode():
         tiny.close(read_tokens(new, TEXTS[:9]), new.read(TEXTS[:9])[0])
 
-    def likeness() -> float:
-        with torch.inference_mode():
-            return float((new.matching.embed(new.read(TEXTS)[0]) * teacher(TEXTS)).sum(-1).mean())
 
-    before = likeness()
-    fit_tokens(new, taught, passes=1000, seed=0)
-    assert likeness() > before + 0.2
+def test_the_most_frequent_pairs_of_neighbours_get_vectors() -> None:
+    new = student(pairs=3)
+    ids = VOCABULARY.encode("red green blue")
+    choose_pairs(new, ["red green blue"] * 9 + ["green red"])
+    frequent = {(one << 32) + two for one, two in pairwise(ids)}
+    kept = new.backbone.embed_pairs.keys.tolist()
+    assert kept == sorted(kept)
+    assert set(kept) <= frequent
+    many = student(pairs=40)
+    choose_pairs(many, ["red green blue"])
+    assert int((many.backbone.embed_pairs.keys < torch.iinfo(torch.int64).max).sum()) == len(frequent)
+    choose_pairs(student(pairs=0), TEXTS)  # nothing to choose
+
+
+def test_pairs_are_fitted_to_what_a_backbone_without_them_misses(taught: Taught) -> None:
+    new = student()
+    new.begin(torch.randn(VOCABULARY.size, 32), torch.randn(SHARED_WIDTH, 32))
+    choose_pairs(new, TEXTS)
+    layers = {name: tensor.clone() for name, tensor in new.backbone.named_parameters() if "pairs" not in name}
+    before = likeness(new)
+    fit_pairs(new, taught, passes=300, seed=0)
+    assert likeness(new) > before + 0.1
+    assert new.backbone.embed_pairs.vectors.weight[:-1].any()
+    assert all(torch.equal(tensor, layers[name]) for name, tensor in new.backbone.named_parameters() if name in layers)
+
+
+def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -> None:
+    old, new = student(pairs=0), student()
+    choose_pairs(new, TEXTS)
+    save(old.backbone.eval(), tmp_path)
+    head = linear_head(sentiment_data.LABELS, torch.randn(3, 32), torch.randn(3))
+    head.save(tmp_path / "heads" / "sentiment")
+    (tmp_path / "heads" / "zero_shot").mkdir()
+    save_file(old.matching.state_dict(), tmp_path / "heads" / "zero_shot" / "head.safetensors")
+    keys = new.backbone.embed_pairs.keys.clone()
+    with torch.no_grad():
+        new.matching.project.weight.zero_()
+    assert not take_over(new, tmp_path)
+    with torch.inference_mode():
+        tiny.close(new.read(TEXTS[:9])[0], old.read(TEXTS[:9])[0])
+    assert torch.equal(new.matching.project.weight, old.matching.project.weight)
+    assert torch.equal(new.sentiment.bias, head.bias_C)
+    assert torch.equal(new.backbone.embed_pairs.keys, keys)
+    save(compact(student(pairs=7).backbone), tmp_path)
+    with pytest.raises(NautileError, match="vectors of 7 pairs, not 40"):
+        take_over(student(), tmp_path)
 
 
 @pytest.fixture

@@ -167,3 +167,8 @@ def test_in_bfloat16_the_sums_stay_float32_and_the_logits_close() -> None:
 
     found = nnx.eval_shape(parts, rounded.blocks[0].sca, jax.ShapeDtypeStruct((2, 200, 32), jnp.bfloat16))
     assert [str(leaf.dtype) for leaf in found] == ["bfloat16"] * 2 + ["float32"] * 5
+
+
+def test_vectors_of_pairs_are_refused() -> None:
+    with pytest.raises(NautileError, match="token pairs"):
+        NautileLM(Architecture(**{**TINY, "pairs": 3}), nnx.Rngs(0))

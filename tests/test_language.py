@@ -13,13 +13,11 @@ from typer.testing import CliRunner
 from nautile.engine.scoring import score
 from nautile.errors import NautileError
 from nautile.model.checkpoints import Nautile, load, save
-from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
 from nautile.model.model import NautileModel
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.backbone.export import export
+from nautile.tasks.backbone.export import export, new_student
 from nautile.tasks.backbone.language import NextToken, begin, pieces, turns
-from nautile.tasks.backbone.objectives import Student
 from nautile.tasks.backbone.run import Part, Run, adamw
 from nautile.tasks.bench.command_line import app
 from nautile.tasks.bench.language import language
@@ -49,8 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the backbone that has just begun, and some steps of its language model."""
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
-    vocabulary = Vocabulary("nautile", 32_000)
-    student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
+    student = new_student()
     student.backbone.embed_tokens.weight.data.mul_(100)  # as long as fitted ones
     torch.save({"module": student.state_dict(), "average": {}}, folder / "checkpoint.pt")
     model = begin(folder)
@@ -59,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nautile.tasks.backbone.run.time.monotonic", lambda: next(clock))  # each step takes a second
         training = Run(model, [adamw(model.named_parameters(), 1e-2)], folder / "language", minutes=STEPS / 60, seed=0)
-        training.train({"next token": Part(NextToken(vocabulary, TEXTS, [], tokens=512))})
+        training.train({"next token": Part(NextToken(student.vocabulary, TEXTS, [], tokens=512))})
     return folder
 
 

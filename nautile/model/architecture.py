@@ -50,11 +50,12 @@ class Architecture:
     rope_base: float = 10_000.0
     norm_eps: float = 1e-6
     final_norm: bool = True
+    pairs: int = 0  # of neighbouring tokens, with vectors of their own
 
     def check(self) -> None:
         """Raise NautileError when the numbers contradict one another."""
         for field in fields(Architecture):
-            value, least = getattr(self, field.name), 0 if field.name == "anchor_heads" else 1
+            value, least = getattr(self, field.name), 0 if field.name in ("anchor_heads", "pairs") else 1
             if field.type is int and (type(value) is not int or value < least):
                 raise NautileError(
                     f"model configuration: {field.name} must be a whole number from {least}, not {value!r}"

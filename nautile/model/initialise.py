@@ -8,6 +8,7 @@ from transformers import initialization as init
 
 from nautile.model.architecture import Architecture
 from nautile.model.attention import Attention, FeedForward
+from nautile.model.pairs import PairEmbedding
 from nautile.model.sca import SCA, GatedRMSNorm
 
 EMBEDDING_STD = 0.02
@@ -24,6 +25,8 @@ def initialise(module: nn.Module, a: Architecture) -> None:
             init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         init.normal_(module.weight, std=EMBEDDING_STD)
+    elif isinstance(module, PairEmbedding):
+        init.zeros_(module.vectors.weight)
     elif isinstance(module, nn.RMSNorm | GatedRMSNorm):
         init.ones_(module.weight)
     elif isinstance(module, SCA):

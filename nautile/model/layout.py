@@ -20,9 +20,9 @@ class Layout(NamedTuple):
     document_BL: Tensor | None = None  # number of the packed document; None: one a row
     order_BL: Tensor | None = None  # the gather that moved real tokens to the front; None: they stood there
 
-    def compact(self, x_BLD: Tensor) -> Tensor:
-        """Move real tokens to the front of their rows."""
-        return x_BLD if self.order_BL is None else _gather(x_BLD, self.order_BL)
+    def compact(self, x: Tensor) -> Tensor:
+        """Move real tokens to the front of their rows: ids (B,L) or vectors (B,L,D)."""
+        return x if self.order_BL is None else _gather(x, self.order_BL)
 
     def restore(self, x_BLD: Tensor) -> Tensor:
         """Undo `compact`."""
@@ -95,5 +95,5 @@ def _real_tokens(
     return attention_mask[:, -length:] != 0
 
 
-def _gather(x_BLD: Tensor, order_BL: Tensor) -> Tensor:
-    return x_BLD.gather(1, order_BL[..., None].expand(-1, -1, x_BLD.shape[-1]))
+def _gather(x: Tensor, order_BL: Tensor) -> Tensor:
+    return x.gather(1, order_BL if x.ndim == 2 else order_BL[..., None].expand_as(x))

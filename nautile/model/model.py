@@ -12,6 +12,7 @@ from nautile.model.blocks import AttentionBlock, SCABlock
 from nautile.model.config import NautileConfig
 from nautile.model.initialise import initialise
 from nautile.model.layout import Layout, lay_out
+from nautile.model.pairs import PairEmbedding, ids_before, last_ids
 from nautile.model.state import NautileState
 
 
@@ -45,6 +46,7 @@ class NautileModel(NautilePreTrainedModel):
     def __init__(self, config: NautileConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.embed_pairs = PairEmbedding(config.pairs, config.d_model) if config.pairs else None
         self.blocks = nn.ModuleList(
             (SCABlock if kind == "sca" else AttentionBlock)(config, index)
             for index, kind in enumerate(config.layer_kinds)
@@ -80,21 +82,34 @@ class NautileModel(NautilePreTrainedModel):
             raise NautileError("give either input_ids or inputs_embeds")
         if output_attentions:
             raise NautileError("output_attentions: SCA layers have no attention maps, the others keep none")
-        x_BLD = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        B, L = x_BLD.shape[:2]
+        if inputs_embeds is not None and self.embed_pairs is not None:
+            raise NautileError("inputs_embeds: this model has vectors of token pairs as well, so give it input_ids")
+        given = inputs_embeds if input_ids is None else input_ids
+        assert given is not None
+        B, L = given.shape[:2]
         if L == 0:
             raise NautileError("the input has no tokens: an empty text needs at least one padding token and a mask")
         state = NautileState(self.config) if past_key_values is None and use_cache else past_key_values
         if state is not None:
             self._check_state(state, B, segment_ids)
         past_B = None if state is None else state.lengths_B
-        layout = lay_out(B, L, x_BLD.device, attention_mask, segment_ids, past_B)
-        x_BLD, hidden_states = self._run(layout.compact(x_BLD), layout, state, bool(output_hidden_states))
+        layout = lay_out(B, L, given.device, attention_mask, segment_ids, past_B)
+        x_BLD = layout.compact(given) if input_ids is None else self._embed(layout.compact(given), layout, state)
+        x_BLD, hidden_states = self._run(x_BLD, layout, state, bool(output_hidden_states))
         return BaseModelOutputWithPast(
             last_hidden_state=layout.restore(x_BLD),
             past_key_values=state,
             hidden_states=tuple(map(layout.restore, hidden_states)) if output_hidden_states else None,
         )
+
+    def _embed(self, ids_BL: Tensor, layout: Layout, state: NautileState | None) -> Tensor:
+        x_BLD: Tensor = self.embed_tokens(ids_BL)
+        if self.embed_pairs is None:
+            return x_BLD
+        last_B = None if state is None else state.last_B
+        if state is not None:
+            state.last_B = last_ids(ids_BL, layout, last_B)
+        return x_BLD + self.embed_pairs(ids_before(ids_BL, layout, last_B), ids_BL)
 
     def _check_state(self, state: NautileState, batch: int, segment_ids: Tensor | None) -> None:
         if segment_ids is not None:

@@ -116,7 +116,7 @@ class NautileState(Cache):
     """The state of all layers after a prefix; pass it as `past_key_values`.
 
     `lengths_B` counts the real tokens that each row has read; `real_BS` marks which columns of the attention layers'
-    keys are real, None while all are.
+    keys are real, None while all are. `last_B` is the last id that each row has read, where a model needs it.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -127,6 +127,7 @@ class NautileState(Cache):
         self.layer_class_to_replicate = None
         self.lengths_B: Tensor | None = None
         self.real_BS: Tensor | None = None
+        self.last_B: Tensor | None = None
         self.columns = 0
 
     def advance(self, batch: int, length: int, layout: Layout, device: torch.device) -> None:
@@ -150,6 +151,7 @@ class NautileState(Cache):
         new.layers = [layer.select(change) for layer in self.layers]
         new.lengths_B = None if self.lengths_B is None else change(self.lengths_B)
         new.real_BS = None if self.real_BS is None else change(self.real_BS)
+        new.last_B = None if self.last_B is None else change(self.last_B)
         return new
 
     def snapshot(self) -> Self:
@@ -182,6 +184,8 @@ class NautileState(Cache):
         for index, layer in enumerate(new.layers):
             layer.fill([state.layers[index] for state in states])  # type: ignore[misc]
         new.lengths_B, new.columns = torch.cat(lengths), max(state.columns for state in states)
+        last = [state.last_B for state in states if state.last_B is not None]
+        new.last_B = torch.cat(last) if last else None
         if any(state.real_BS is not None or state.columns < new.columns for state in states):
             reals = [state._real(state.batch_size, new.lengths_B.device) for state in states]
             new.real_BS = torch.cat([F.pad(real, (0, new.columns - real.shape[1])) for real in reals])
@@ -216,7 +220,7 @@ class NautileState(Cache):
         """Forget the prefix."""
         for layer in self.layers:
             layer.__init__()  # type: ignore[misc]
-        self.lengths_B, self.real_BS, self.columns = None, None, 0
+        self.lengths_B, self.real_BS, self.last_B, self.columns = None, None, None, 0
 
     @property
     def is_croppable(self) -> bool:

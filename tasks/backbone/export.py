@@ -7,12 +7,28 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nautile.errors import NautileError
-from nautile.model.checkpoints import LANGUAGE, save
+from nautile.model.checkpoints import LANGUAGE, load, save
 from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
+from nautile.model.model import NautileModel
 from nautile.model.places import share
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.objectives import Student
+from nautile.tasks.heads.head import load_head
+from nautile.tasks.zero_shot.judge import load_matching
+
+PAIRS = 65_536
+
+
+def new_student() -> Student:
+    """What a run trains: nautile-mini's shape, with vectors of token pairs, and the heads that learn along."""
+    vocabulary = Vocabulary("nautile", 32_000)
+    return Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size, pairs=PAIRS), vocabulary)
+
+
+def language_model(backbone: NautileConfig) -> NautileForCausalLM:
+    """A language model of the backbone's shape; it has no pairs."""
+    return NautileForCausalLM(NautileConfig(**{**backbone.to_dict(), "pairs": 0}))
 
 
 def load_student(run: Path) -> Student:
@@ -24,30 +40,56 @@ def load_student(run: Path) -> Student:
     path = run / "checkpoint.pt"
     if not path.is_file():
         raise NautileError(f"{run}: no checkpoint.pt there; train a backbone first")
-    vocabulary = Vocabulary("nautile", 32_000)
-    student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary)
+    student = new_student()
     student.load_state_dict(averaged(path))
     return student.eval()
 
 
+@torch.no_grad()
+def take_over(student: Student, folder: Path) -> bool:
+    """Begin with what `export` and `fit_sentiment` wrote; returns whether vectors of pairs were among it.
+
+    Raises:
+        NautileError: a folder with vectors of another number of pairs, or without a head.
+    """
+    backbone = load(folder)
+    if backbone.config.pairs not in (0, student.backbone.config.pairs):
+        raise NautileError(
+            f"{folder}: has vectors of {backbone.config.pairs} pairs, not {student.backbone.config.pairs}"
+        )
+    student.backbone.load_state_dict(backbone.state_dict(), strict=bool(backbone.config.pairs))
+    student.matching.load_state_dict(load_matching(str(folder)).state_dict())
+    head = load_head(folder / "heads" / "sentiment")
+    student.sentiment.load_state_dict({"weight": head.weight_CD, "bias": head.bias_C})
+    return backbone.config.pairs > 0
+
+
 def export(run: Path, folder: Path) -> None:
-    """Write in bf16 the backbone, zero-shot's matching head and, if it was trained, the language model.
+    """Write in bf16 (pairs in eight bits) the backbone, zero-shot's matching head and, if trained, the language model.
 
     `fit_sentiment` writes the sentiment layer.
     """
     student = load_student(run)
-    save(student.backbone.to(torch.bfloat16).eval(), folder)
+    save(compact(student.backbone), folder)
     matching = folder / "heads" / "zero_shot"
     matching.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in student.matching.state_dict().items()}
     save_file(tensors, matching / "head.safetensors")
     share(matching)
     if (trained := run / "language" / "checkpoint.pt").is_file():
-        model = NautileForCausalLM(student.backbone.config)
+        model = language_model(student.backbone.config)
         state = averaged(trained)
         del state["lm_head.weight"]  # is the token vectors, averaged
         model.load_state_dict(state, strict=False)
         save(model.to(torch.bfloat16).eval(), folder / LANGUAGE)
+
+
+def compact(backbone: NautileModel) -> NautileModel:
+    """The backbone as it is stored: two bytes a number, one in the vectors of pairs, which add little."""
+    backbone = backbone.to(torch.bfloat16).eval()
+    if backbone.embed_pairs is not None:
+        backbone.embed_pairs.vectors.to(torch.float8_e4m3fn)
+    return backbone
 
 
 def averaged(checkpoint: Path) -> dict[str, Tensor]:

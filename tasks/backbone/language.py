@@ -21,7 +21,7 @@ from nautile.engine.scoring import BATCH_TOKENS
 from nautile.model.compiled import compile_sca
 from nautile.model.heads import IGNORED, NautileForCausalLM
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.backbone.export import load_student
+from nautile.tasks.backbone.export import language_model, load_student
 from nautile.tasks.backbone.objectives import alike
 from nautile.tasks.backbone.ranks import join, leave, once
 from nautile.tasks.backbone.run import Part, Run, adamw
@@ -87,8 +87,8 @@ class NextToken:
 def begin(run: Path) -> NautileForCausalLM:
     """A copy of the run's backbone under a language-modelling head."""
     backbone = load_student(run).backbone
-    model = NautileForCausalLM(backbone.config)
-    model.model.load_state_dict(backbone.state_dict())
+    model = language_model(backbone.config)
+    model.model.load_state_dict({name: tensor for name, tensor in backbone.state_dict().items() if "pairs" not in name})
     with torch.no_grad():
         assert isinstance(model.model.norm, nn.RMSNorm)
         model.model.norm.weight.fill_(FIRST_LOGITS)

@@ -14,28 +14,29 @@ from torch.optim import Optimizer, SparseAdam
 from nautile.engine.processor import prepare_training
 from nautile.errors import NautileError
 from nautile.model.compiled import compile_sca
-from nautile.model.config import NautileConfig
-from nautile.model.vocabulary import Vocabulary
+from nautile.tasks.backbone.export import new_student, take_over
 from nautile.tasks.backbone.label_sets import read_label_sets
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student
 from nautile.tasks.backbone.ranks import join, leave, once, processes
 from nautile.tasks.backbone.run import BETAS, Part, Run, adamw
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
-from nautile.tasks.backbone.tokens import fit_tokens
+from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, tables
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads.rows import topic_rows
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
-PASSES = 6  # over the texts, for the token vectors alone
+PASSES = 6  # over the texts, for the vectors of tokens and pairs alone
+PAIR_SPEED = 8.0
 
 
 def optimizers(student: Student, rate: float) -> list[Optimizer]:
-    """The table of token vectors, most of all parameters, gets sparse gradients: a step costs what it touches."""
-    table = student.backbone.embed_tokens
-    table.sparse = True
-    dense = [(name, parameter) for name, parameter in student.named_parameters() if parameter is not table.weight]
-    return [adamw(dense, rate), SparseAdam([{"params": [table.weight], "rate": rate}], betas=BETAS)]
+    """Vectors of tokens and pairs, most of all parameters, get sparse gradients: a step costs what it touches."""
+    sparse = tables(student)
+    dense = [(name, p) for name, p in student.named_parameters() if all(p is not table for table in sparse)]
+    rates = (rate, PAIR_SPEED * rate)
+    groups = [{"params": [table], "rate": own} for table, own in zip(sparse, rates, strict=False)]
+    return [adamw(dense, rate), SparseAdam(groups, betas=BETAS)]
 
 
 def _begin(folder: Path, options: dict[str, Any]) -> None:
@@ -55,6 +56,7 @@ def main(
     scale: Annotated[int, typer.Option(help="times as many texts a step: 1 for a CPU")] = 1,
     device: str = "cpu",
     encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
+    begin_with: Annotated[Path | None, typer.Option(help="begin with this checkpoint folder's weights")] = None,
     seed: int = 0,
     without_clinc150: Annotated[
         bool, typer.Option("--without-clinc150", help="leave out its labels, so that zero-shot on it can be measured")
@@ -67,19 +69,28 @@ def main(
     if compiled:
         compile_sca()
     vectors, opinions = Vectors(folder / "vectors.f16"), Vectors(folder / "opinions.f16", len(LABELS))
-    if not len(vectors) or not len(opinions):
-        raise NautileError(f"{folder}: run nautile.tasks.backbone.texts, .vectors and .opinions on it first")
+    if not len(vectors):
+        raise NautileError(f"{folder}: run nautile.tasks.backbone.texts and .vectors on it first")
     torch.manual_seed(seed)
     options = {"seed": seed, "rate": learning_rate, "scale": scale, "processes": processes()}
-    _begin(folder, {"corpus": str(corpus), "data": str(data), "clinc150": not without_clinc150, **options})
-    vocabulary = Vocabulary("nautile", 32_000)
-    student = Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size), vocabulary).to(device)
-    taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, vocabulary)
+    begun = {
+        "corpus": str(corpus),
+        "data": str(data),
+        "clinc150": not without_clinc150,
+        "begin_with": begin_with and str(begin_with),
+    }
+    _begin(folder, {**begun, **options})
+    student = new_student().to(device)
+    taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, student.vocabulary)
     if not (folder / "checkpoint.pt").exists():
-        with torch.no_grad():
-            student.begin(*token_embeddings(vocabulary, student.backbone.config.d_model, Teacher(encoder)))
-        once(lambda: fit_tokens(student, taught, PASSES, seed))
-    judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, vocabulary)
+        choose_pairs(student, taught.texts[: len(vectors)])
+        if begin_with is None:
+            width = student.backbone.config.d_model
+            student.begin(*token_embeddings(student.vocabulary, width, Teacher(encoder)))
+            once(lambda: fit_tokens(student, taught, PASSES, seed))
+        else:
+            if not take_over(student, begin_with):
+                once(lambda: fit_pairs(student, taught, PASSES, seed))
     once(lambda: topic_rows(data, corpus, folder, encoder))
     sets = read_label_sets(data, corpus, folder, not without_clinc150)
     objectives = {
@@ -87,8 +98,10 @@ def main(
         "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
         "named labels": Part(NamedLabels(sets, 32 * scale), share=0.8, weight=0.5),
         "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
-        "opinions": Part(Opinions(judged, 800 * scale), share=0.5),
     }
+    if len(opinions):
+        judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, student.vocabulary)
+        objectives["opinions"] = Part(Opinions(judged, 800 * scale), share=0.5)
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
     leave()
 

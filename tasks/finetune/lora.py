@@ -98,7 +98,7 @@ def matched(backbone: nn.Module, targets: Sequence[str]) -> list[str]:
 def _inner(model: NautileForSequenceClassification) -> dict[str, int]:
     """How many weights each parameter of the backbone holds, its embedding left out."""
     named = model.model.named_parameters()
-    return {name: parameter.numel() for name, parameter in named if "embed_tokens" not in name}
+    return {name: parameter.numel() for name, parameter in named if not name.startswith("embed_")}
 
 
 def _short(name: str) -> str:
