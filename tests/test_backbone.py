@@ -31,6 +31,7 @@ from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads import sentiment_data
 from nautile.tasks.heads.head import linear_head
+from nautile.tasks.heads.loading import with_labels
 from nautile.tasks.heads.rows import ADDED, OUT_OF_SCOPE, part
 from nautile.tasks.heads.sentiment import ROWS, dev_rows
 from nautile.tasks.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
@@ -136,7 +137,10 @@ def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -
     assert torch.equal(new.sentiment.bias, head.bias_C)
     assert torch.equal(new.backbone.embed_pairs.keys, keys)
     save(compact(student(pairs=7).backbone), tmp_path)
-    with pytest.raises(NautileError, match="vectors of 7 pairs, not 40"):
+    with pytest.raises(NautileError, match="a NautileModel of another shape"):
+        take_over(student(), tmp_path)
+    save(with_labels(str(tmp_path), ("a", "b")), tmp_path)
+    with pytest.raises(NautileError, match="a NautileForSequenceClassification of another shape"):
         take_over(student(), tmp_path)
 
 

@@ -15,7 +15,7 @@ from nautile.errors import NautileError
 from nautile.model.checkpoints import load, save
 from nautile.model.heads import NautileForCausalLM
 from nautile.model.model import NautileModel
-from nautile.model.pairs import PairEmbedding, pair_keys
+from nautile.model.pairs import NO_PAIR, PairEmbedding, pair_keys
 from nautile.model.state import NautileState
 from nautile.tasks.backbone.export import compact
 
@@ -104,6 +104,26 @@ def test_branches_gathered_and_joined_rows_go_on_from_their_own_last_token() -> 
         branched = model(follow, past_key_values=read(prefixes[1]).branch(3))[0]
         close(branched[1], alone[1])
         close(branched[0], model(torch.cat([prefixes[1], follow[:1]], dim=1))[0][0, -4:])
+
+
+def test_a_state_does_not_change_with_the_ids_that_it_was_made_of() -> None:
+    model, buffer = with_pairs(), ids(2, 1)
+    with torch.no_grad():
+        state = model(buffer, use_cache=True).past_key_values
+    kept, last = state.snapshot(), buffer[:, 0].tolist()
+    buffer.fill_(0)
+    assert state.last_B.tolist() == kept.last_B.tolist() == last
+
+
+def test_ids_of_any_whole_type_are_the_same() -> None:
+    model, rows = with_pairs(), ids(2, 9)
+    assert torch.equal(embedded(model, rows.int()), embedded(model, rows))
+
+
+def test_keys_that_a_checkpoint_lacks_name_no_pair(tmp_path: Path) -> None:
+    save(tiny.model(NautileModel, vocab_size=300), tmp_path)
+    grown = NautileModel.from_pretrained(tmp_path, config=tiny.config(vocab_size=300, pairs=4))
+    assert grown.embed_pairs.keys.tolist() == [NO_PAIR] * 4
 
 
 def test_rows_without_a_new_token_keep_their_last_one() -> None:

@@ -45,7 +45,7 @@ def tensors(state: NautileState) -> list[Tensor]:
     for layer in state.layers:
         if isinstance(layer, AttentionState):
             kept += [layer.k_BGSE, layer.v_BGSE]
-    return kept + [x for x in (state.lengths_B, state.real_BS) if x is not None]
+    return kept + [x for x in (state.lengths_B, state.real_BS, state.last_B) if x is not None]
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -23,11 +23,12 @@ Decay = Literal["relative", "boundary"]
 
 @dataclass
 class Architecture:
-    """A hybrid of SCA and attention layers; the defaults are nautile-mini's. Paper: section 2.1.
+    """A hybrid of SCA and attention layers; the defaults are nautile-mini's layers. Paper: section 2.1.
 
     `decay="boundary"` with `clip_weights` is the released model: the weight of a token fades with its distance to
     `maxlen`, then is clipped to [1e-4, 5000]. `decay="relative"` is the same recurrence in exact arithmetic, without
-    clip and without a context limit.
+    clip and without a context limit. `pairs` is how many frequent pairs of neighbouring tokens have vectors of their
+    own, added to the second token's (`pairs.py`; not in the paper, nor in JAX). The nautile-mini that ships has 65,536.
     """
 
     vocab_size: int = 32_008
@@ -50,7 +51,7 @@ class Architecture:
     rope_base: float = 10_000.0
     norm_eps: float = 1e-6
     final_norm: bool = True
-    pairs: int = 0  # of neighbouring tokens, with vectors of their own
+    pairs: int = 0
 
     def check(self) -> None:
         """Raise NautileError when the numbers contradict one another."""

@@ -8,7 +8,7 @@ from transformers import initialization as init
 
 from nautile.model.architecture import Architecture
 from nautile.model.attention import Attention, FeedForward
-from nautile.model.pairs import PairEmbedding
+from nautile.model.pairs import NO_PAIR, PairEmbedding
 from nautile.model.sca import SCA, GatedRMSNorm
 
 EMBEDDING_STD = 0.02
@@ -27,6 +27,7 @@ def initialise(module: nn.Module, a: Architecture) -> None:
         init.normal_(module.weight, std=EMBEDDING_STD)
     elif isinstance(module, PairEmbedding):
         init.zeros_(module.vectors.weight)
+        init.constant_(module.keys, NO_PAIR)
     elif isinstance(module, nn.RMSNorm | GatedRMSNorm):
         init.ones_(module.weight)
     elif isinstance(module, SCA):

@@ -23,7 +23,7 @@ class NautilePreTrainedModel(PreTrainedModel):
     config_class = NautileConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["SCABlock", "AttentionBlock"]  # noqa: RUF012
+    _no_split_modules = ["SCABlock", "AttentionBlock", "PairEmbedding"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _is_stateful = True
@@ -70,7 +70,7 @@ class NautileModel(NautilePreTrainedModel):
         """Hidden states (B,L,D) of all tokens.
 
         Args:
-            input_ids: (B,L) ids, or give `inputs_embeds` (B,L,D).
+            input_ids: (B,L) ids, or give `inputs_embeds` (B,L,D), which a model with pairs refuses.
             attention_mask: (B,L), or (B, past + L), 1 for real tokens; padding may stand anywhere.
             past_key_values: the state of what came before; it is advanced in place.
             segment_ids: (B,L), 1, 2, 3 … for documents packed into a row, 0 for padding; without mask and state.
@@ -94,8 +94,11 @@ class NautileModel(NautilePreTrainedModel):
             self._check_state(state, B, segment_ids)
         past_B = None if state is None else state.lengths_B
         layout = lay_out(B, L, given.device, attention_mask, segment_ids, past_B)
-        x_BLD = layout.compact(given) if input_ids is None else self._embed(layout.compact(given), layout, state)
+        given = layout.compact(given)
+        x_BLD = given if input_ids is None else self._embed(given, layout, state)
         x_BLD, hidden_states = self._run(x_BLD, layout, state, bool(output_hidden_states))
+        if state is not None and self.embed_pairs is not None:
+            state.last_B = last_ids(given, layout, state.last_B)
         return BaseModelOutputWithPast(
             last_hidden_state=layout.restore(x_BLD),
             past_key_values=state,
@@ -107,8 +110,6 @@ class NautileModel(NautilePreTrainedModel):
         if self.embed_pairs is None:
             return x_BLD
         last_B = None if state is None else state.last_B
-        if state is not None:
-            state.last_B = last_ids(ids_BL, layout, last_B)
         return x_BLD + self.embed_pairs(ids_before(ids_BL, layout, last_B), ids_BL)
 
     def _check_state(self, state: NautileState, batch: int, segment_ids: Tensor | None) -> None:

@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from nautile.model.layout import Layout
 
 NO_TOKEN = -1
+NO_PAIR = torch.iinfo(torch.int64).max
 
 
 class PairEmbedding(nn.Module):
-    """The vectors (N,D) of the pairs that `keys` (N, ascending) names, zeros where the model has not learned yet."""
+    """Vectors (N+1,D): of the pairs that `keys` (N, ascending) names, and of all others, which is zero."""
 
     keys: Tensor
 
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
-        self.vectors = nn.Embedding(count + 1, width, padding_idx=count)  # the last: of all other pairs, always zero
-        self.register_buffer("keys", torch.full((count,), torch.iinfo(torch.int64).max))
+        self.vectors = nn.Embedding(count + 1, width, padding_idx=count)
+        self.register_buffer("keys", torch.full((count,), NO_PAIR))
 
     def forward(self, before_BL: Tensor, ids_BL: Tensor) -> Tensor:
         """(B,L,D) for tokens and those before them."""
@@ -33,7 +34,7 @@ class PairEmbedding(nn.Module):
 
 def pair_keys(before: Tensor, ids: Tensor) -> Tensor:
     """One number a pair of ids, whatever the size of the vocabulary."""
-    return (before << 32) | ids
+    return (before.long() << 32) | ids
 
 
 def ids_before(ids_BL: Tensor, layout: Layout, last_B: Tensor | None) -> Tensor:
@@ -45,7 +46,7 @@ def ids_before(ids_BL: Tensor, layout: Layout, last_B: Tensor | None) -> Tensor:
 def last_ids(ids_BL: Tensor, layout: Layout, last_B: Tensor | None) -> Tensor:
     """(B): the last real id of each row, which may be one that the state had read before."""
     if layout.lengths_B is None:
-        return ids_BL[:, -1]
+        return ids_BL[:, -1].clone()  # the caller may write into the ids
     return torch.cat([_column(ids_BL, last_B), ids_BL], dim=1).gather(1, layout.lengths_B[:, None])[:, 0]
 
 

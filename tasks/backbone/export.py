@@ -50,18 +50,19 @@ def take_over(student: Student, folder: Path) -> bool:
     """Begin with what `export` and `fit_sentiment` wrote; returns whether vectors of pairs were among it.
 
     Raises:
-        NautileError: a folder with vectors of another number of pairs, or without a head.
+        NautileError: a folder with a backbone of another shape, or without a head.
     """
-    backbone = load(folder)
-    if backbone.config.pairs not in (0, student.backbone.config.pairs):
-        raise NautileError(
-            f"{folder}: has vectors of {backbone.config.pairs} pairs, not {student.backbone.config.pairs}"
-        )
-    student.backbone.load_state_dict(backbone.state_dict(), strict=bool(backbone.config.pairs))
+    theirs = load(folder)
+    mine = student.backbone.state_dict()
+    pairs = {} if theirs.config.pairs else {name: mine[name] for name in mine if name.startswith("embed_pairs.")}
+    found = {**pairs, **theirs.state_dict()}
+    if {name: tensor.shape for name, tensor in found.items()} != {name: tensor.shape for name, tensor in mine.items()}:
+        raise NautileError(f"{folder}: holds a {type(theirs).__name__} of another shape than the backbone to train")
+    student.backbone.load_state_dict(found)
     student.matching.load_state_dict(load_matching(str(folder)).state_dict())
     head = load_head(folder / "heads" / "sentiment")
     student.sentiment.load_state_dict({"weight": head.weight_CD, "bias": head.bias_C})
-    return backbone.config.pairs > 0
+    return not pairs
 
 
 def export(run: Path, folder: Path) -> None:

@@ -88,7 +88,9 @@ def begin(run: Path) -> NautileForCausalLM:
     """A copy of the run's backbone under a language-modelling head."""
     backbone = load_student(run).backbone
     model = language_model(backbone.config)
-    model.model.load_state_dict({name: tensor for name, tensor in backbone.state_dict().items() if "pairs" not in name})
+    model.model.load_state_dict(
+        {name: tensor for name, tensor in backbone.state_dict().items() if not name.startswith("embed_pairs.")}
+    )
     with torch.no_grad():
         assert isinstance(model.model.norm, nn.RMSNorm)
         model.model.norm.weight.fill_(FIRST_LOGITS)

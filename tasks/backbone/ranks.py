@@ -47,10 +47,10 @@ def once(action: Callable[[], object]) -> None:
 
 @torch.no_grad()
 def agree(module: nn.Module) -> None:
-    """Give all processes the first one's parameters."""
+    """Give all processes the first one's parameters and buffers."""
     if dist.is_initialized():
-        for parameter in module.parameters():
-            dist.broadcast(parameter, 0)
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor, 0)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
-from nautile.model.pairs import NO_TOKEN, pair_keys
+from nautile.model.pairs import NO_PAIR, NO_TOKEN, pair_keys
 from nautile.tasks.backbone.objectives import LONGEST, Student, match
 from nautile.tasks.backbone.vectors import Taught
 
@@ -55,20 +55,19 @@ def choose_pairs(student: Student, texts: Sequence[str]) -> None:
             found.append(pair_keys(ids[:-1], ids[1:]).numpy())
     keys, counts = np.unique(np.concatenate(found), return_counts=True)
     frequent = np.sort(keys[np.argsort(-counts, kind="stable")[: len(pairs.keys)]])
-    pairs.keys[: len(frequent)] = torch.from_numpy(frequent)
-    pairs.vectors.weight.data.zero_()
+    pairs.keys.fill_(NO_PAIR)[: len(frequent)] = torch.from_numpy(frequent)
 
 
 def fit_tokens(student: Student, taught: Taught, passes: int, seed: int) -> None:
     """Bring the means of tokens' and pairs' vectors close to the teacher's: `passes` over all texts, with a bar."""
-    optimizer = SparseAdam(tables(student), TOKEN_RATE)
+    optimizer = SparseAdam(sparse_tables(student), TOKEN_RATE)
     _fit(student, taught, taught.rows, lambda rows, texts: read_tokens(student, texts), optimizer, passes, seed)
-    for table in tables(student):
+    for table in sparse_tables(student):
         table.data.mul_(STREAM)
 
 
 def fit_pairs(student: Student, taught: Taught, passes: int, seed: int) -> None:
-    """The same for the pairs alone, on top of a backbone that has learned without them and is taken as it is.
+    """The same for pairs and the projection, on top of a backbone that has learned without them and is taken as it is.
 
     What a pair adds at the beginning is taken to arrive at the last norm as it is, at the size that the norm gives it.
     """
@@ -82,7 +81,7 @@ def fit_pairs(student: Student, taught: Taught, passes: int, seed: int) -> None:
         return known_ND[[place[row] for row in rows]].float() + size_D * _means(student, texts, pairs)
 
     rate = STREAM * TOKEN_RATE
-    _fit(student, taught, chosen, read, SparseAdam(tables(student)[1:], rate), passes, seed)
+    _fit(student, taught, chosen, read, SparseAdam(sparse_tables(student)[1:], rate), passes, seed)
 
 
 @torch.no_grad()
@@ -128,7 +127,7 @@ def _fit(
         student.zero_grad()
 
 
-def tables(student: Student) -> list[nn.Parameter]:
+def sparse_tables(student: Student) -> list[nn.Parameter]:
     """The vectors of tokens and of pairs: most of all parameters. Their gradients are sparse from here on."""
     pairs = student.backbone.embed_pairs
     found = [student.backbone.embed_tokens, *([] if pairs is None else [pairs.vectors])]

@@ -21,7 +21,7 @@ from nautile.tasks.backbone.ranks import join, leave, once, processes
 from nautile.tasks.backbone.run import BETAS, Part, Run, adamw
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
-from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, tables
+from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, sparse_tables
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.heads.rows import topic_rows
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
@@ -32,7 +32,7 @@ PAIR_SPEED = 8.0
 
 def optimizers(student: Student, rate: float) -> list[Optimizer]:
     """Vectors of tokens and pairs, most of all parameters, get sparse gradients: a step costs what it touches."""
-    sparse = tables(student)
+    sparse = sparse_tables(student)
     dense = [(name, p) for name, p in student.named_parameters() if all(p is not table for table in sparse)]
     rates = (rate, PAIR_SPEED * rate)
     groups = [{"params": [table], "rate": own} for table, own in zip(sparse, rates, strict=False)]
@@ -78,19 +78,19 @@ def main(
         "data": str(data),
         "clinc150": not without_clinc150,
         "begin_with": begin_with and str(begin_with),
+        "opinions": bool(len(opinions)),
     }
     _begin(folder, {**begun, **options})
     student = new_student().to(device)
     taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, student.vocabulary)
     if not (folder / "checkpoint.pt").exists():
-        choose_pairs(student, taught.texts[: len(vectors)])
+        once(lambda: choose_pairs(student, taught.texts[: len(vectors)]))
         if begin_with is None:
             width = student.backbone.config.d_model
             student.begin(*token_embeddings(student.vocabulary, width, Teacher(encoder)))
             once(lambda: fit_tokens(student, taught, PASSES, seed))
-        else:
-            if not take_over(student, begin_with):
-                once(lambda: fit_pairs(student, taught, PASSES, seed))
+        elif not take_over(student, begin_with):
+            once(lambda: fit_pairs(student, taught, PASSES, seed))
     once(lambda: topic_rows(data, corpus, folder, encoder))
     sets = read_label_sets(data, corpus, folder, not without_clinc150)
     objectives = {

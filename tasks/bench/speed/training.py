@@ -1,4 +1,4 @@
-"""A training step on short texts: nautile-mini, MiniLM-L6 beside it."""
+"""A training step on short texts: nautile-mini (without vectors of pairs), MiniLM-L6 beside it."""
 
 import torch
 from torch.optim import AdamW
