@@ -198,6 +198,8 @@ def test_parameters_that_do_not_fit_are_refused_when_fitting(base: str) -> None:
         ({"cv": "five"}, "cv must be"),
         ({"base": "nautile-maxi"}, "unknown model"),
         ({"method": "lora", "finetune_options": {"kind": "multi"}}, "finetune_options holds 'kind'"),
+        ({"finetune_options": {"epoch": 3}}, "finetune_options: unknown option 'epoch'; did you mean epochs"),
+        ({"method": "auto", "finetune_options": {"rank": 0}}, "finetune_options: rank"),
         ({"method": "lora", "class_weight": {"fruit": 2}}, "class_weight"),
     ):
         with pytest.raises(NautileError, match=said):

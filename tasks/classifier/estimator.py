@@ -18,6 +18,7 @@ from nautile.tasks.classifier.fitting import METHODS, Fitted, LinearModel, Plan,
 from nautile.tasks.classifier.inputs import texts_of
 from nautile.tasks.classifier.linear import Rows
 from nautile.tasks.classifier.targets import Targets, as_given, merge, read_targets
+from nautile.tasks.classifier.tuned import check_options
 from nautile.tasks.classifier.vectors import absolute, groups_of, read_vectors
 
 SEEDS = 2**31 - 1
@@ -220,6 +221,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def _plan(self) -> Plan:
         if self.method not in METHODS:
             raise NautileError(f"unknown method={self.method!r}; choose one of {', '.join(METHODS)}")
+        check_options(self.finetune_options, self.method)
         shrinkage, strength = _number("shrinkage", self.shrinkage), _number("C", self.C)
         if shrinkage is not None and shrinkage > 1:
             raise NautileError(f"shrinkage must lie above 0 and not above 1, not {shrinkage}")

@@ -13,6 +13,7 @@ from nautile.errors import NautileError
 from nautile.tasks.calibrate import Array, Calibration
 from nautile.tasks.classifier.names import names_of
 from nautile.tasks.classifier.targets import Targets
+from nautile.tasks.finetune.options import make_options
 
 if TYPE_CHECKING:
     from nautile.engine.reader import Reader
@@ -76,6 +77,16 @@ class Tuned:
         return {"files": self.files, "_ready": None}
 
 
+def check_options(options: Mapping[str, Any] | None, method: str) -> None:
+    """NautileError for options that are the estimator's own or that `finetune` does not know, whatever the method."""
+    if clash := sorted(set(options or {}) & set(OURS)):
+        raise NautileError(f"finetune_options holds {clash[0]!r}, which Classifier decides itself; leave it out")
+    try:
+        make_options({"method": "full" if method == "full" else "lora", **(options or {})})
+    except NautileError as error:
+        raise NautileError(f"finetune_options: {error}") from None
+
+
 def tune(
     texts: Sequence[str | None],
     targets: Targets,
@@ -87,14 +98,9 @@ def tune(
     """Fine-tune on the rows, those at `held_out` for validation; rows without text teach nothing.
 
     `fixed` are options of `finetune` that the estimator decides, `options` those of its user, which come first.
-
-    Raises:
-        NautileError: options that `finetune` does not know, or that are the estimator's own.
     """
     from nautile.tasks.finetune.run import finetune
 
-    if clash := sorted(set(options or {}) & set(OURS)):
-        raise NautileError(f"finetune_options holds {clash[0]!r}, which Classifier decides itself; leave it out")
     names = names_of(targets)
     frame = pd.DataFrame({"text": texts, "label": _labels(targets, names)})
     held = np.zeros(len(frame), dtype=bool)
