@@ -84,7 +84,7 @@ def test_tasks_that_cannot_be_answered_are_refused(tasks: object, complaint: str
 
 def test_a_head_comes_back_from_its_folder_as_it_was(tmp_path: Path) -> None:
     one = head("in", "out", kind="single")
-    one = Head(one.labels, one.weight_CD, one.bias_C, "single", None, "out", {"base": "nautile-mini"})
+    one = Head(one.labels, one.weight_CD, one.bias_C, "single", None, "out", about={"base": "nautile-mini"})
     one.save(tmp_path)
     back = load_head(tmp_path)
     assert (back.labels, back.kind, back.out_of_scope, back.about) == (one.labels, "single", "out", one.about)

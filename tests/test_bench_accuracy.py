@@ -205,7 +205,8 @@ def test_what_is_fine_tuned_is_made_once(data: Path, tmp_path: Path, monkeypatch
         asked.append((rows, options["method"], options["seed"]))
         Path(output).mkdir()
         about = {"base_digest": entrants.fingerprint("nautile-mini"), "seed": options["seed"]}
-        head = {"labels": TASKS["intent"], "kind": "single", "out_of_scope": None, "calibration": None, "about": about}
+        head = {"labels": TASKS["intent"], "kind": "single", "out_of_scope": None, "unit": False}
+        head |= {"calibration": None, "about": about}
         (Path(output) / "head.json").write_text(json.dumps(head))
         return Path(output)
 

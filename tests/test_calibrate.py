@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -18,6 +19,8 @@ from nautile.tasks.calibrate import (
     probabilities,
     threshold_for,
 )
+from nautile.tasks.heads.head import linear_head, to_unit
+from nautile.tasks.heads.offsets import fit_offsets
 
 LOGITS = arrays(float, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=9), elements=st.floats(-40, 40))
 
@@ -174,3 +177,31 @@ def test_what_cannot_be_calibrated_or_asked() -> None:
             prediction_sets(np.ones((1, 3)) / 3, fitted, share)
         with pytest.raises(NautileError, match="above 0 and below 1"):
             threshold_for(fitted, share)
+
+
+def test_offsets_undo_what_was_added_to_a_label_and_are_fitted_without_the_row() -> None:
+    logits, truth = draw(4000, 4, 7, sharpness=3.0)
+    shifted = logits + np.array([9.0, 0.0, -6.0, 0.0])
+    offsets, moved = fit_offsets(shifted, truth)
+    gaps = offsets - offsets[1]
+    assert gaps == pytest.approx([-9.0, 0.0, 6.0, 0.0], abs=0.8)
+    assert (moved.argmax(1) == truth).mean() > (shifted.argmax(1) == truth).mean() + 0.05
+    fitted = calibrate(moved, truth, "single", "a draw")
+    assert fitted.temperature == pytest.approx(3.0, rel=0.08)
+    one_more = fit_offsets(shifted, np.where(np.arange(4000) == 5, 0, truth))[1]
+    assert np.array_equal(one_more[5], moved[5])
+
+
+def test_labels_that_no_held_out_row_has_move_little() -> None:
+    logits, truth = draw(60, 3, 1)
+    offsets, _ = fit_offsets(np.hstack([logits, logits[:, :1] - 4]), truth)
+    assert np.isfinite(offsets).all()
+    assert abs(offsets[3] - offsets[:3].mean()) < 3
+
+
+def test_a_unit_head_does_not_see_how_long_a_vector_is() -> None:
+    vectors = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    head = linear_head(("a", "b"), torch.ones(2, 8), torch.zeros(2), unit=True)
+    assert head.logits(vectors) == pytest.approx(head.logits(vectors * torch.tensor([[0.1], [2], [1], [9], [3]])))
+    assert to_unit(vectors).square().mean(1).numpy() == pytest.approx(np.ones(5), rel=1e-5)
+    assert not to_unit(torch.zeros(1, 8)).any()

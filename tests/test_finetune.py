@@ -42,7 +42,7 @@ from nautile.tasks.finetune.run import finetune
 from nautile.tasks.finetune.samples import AlikeLengths, Samples
 from nautile.tasks.finetune.split import Split, split_rows
 from nautile.tasks.finetune.validate import scores
-from nautile.tasks.heads.head import load_head, read_about
+from nautile.tasks.heads.head import load_head, read_about, to_unit
 from nautile.tasks.heads.loading import load_judging
 from nautile.tasks.labelled import Labelled, read_labelled
 
@@ -610,7 +610,7 @@ def test_a_refitted_head_learns_from_all_rows_and_is_judged_by_heads_that_did_no
     options = make_options({"method": "head", "refit": True})
     head, logits_NC, history = train_head(reader, Split(rows(range(60)), rows(range(60, 90)), []), options)
     best = max(history, key=lambda record: record["eval_macro_f1"])
-    tiny.close(head.weight_CD, fit_head(vectors_ND, rows(range(90)), best["C"], weigh=False).weight_CD)
+    tiny.close(head.weight_CD, fit_head(to_unit(vectors_ND), rows(range(90)), best["C"], weigh=False).weight_CD)
     right = head.logits(vectors_ND[60:]).argmax(1) == truth[60:]
     assert right.mean() > 0.7 > 0.6 > (logits_NC.argmax(1) == truth[60:]).mean()
 

@@ -92,7 +92,7 @@ def _head(fitted: Fitted, targets: Targets) -> Any:
     names = tuple(names_of(targets))
     model = fitted.model
     about = {"base": model.base, "base_digest": model.digest, "method": "linear", **fitted.recipe._asdict()}
-    return Head(names, weight_CD, bias_C, targets.kind, fitted.calibration, None, about)
+    return Head(names, weight_CD, bias_C, targets.kind, fitted.calibration, unit=True, about=about)
 
 
 def _model(folder: Path, known: dict[str, Any], classes: int) -> LinearModel | Tuned:

@@ -69,12 +69,13 @@ def groups_of(texts: Sequence[str | None]) -> NDArray[np.int64]:
 
 
 def read_vectors(base: str, texts: Sequence[str | None]) -> Vector:
-    """(N,D) with the base's reader; zeros for a row without text. Files that have changed are another base.
+    """(N,D) of unit mean square, by the base's reader; zeros for a row without text. Changed files are another base.
 
     Raises:
         NautileError: an unknown or damaged base.
     """
     with quiet():
+        from nautile.tasks.heads.head import to_unit
         from nautile.tasks.heads.loading import base_reader
 
     files = stamp(base)
@@ -82,7 +83,7 @@ def read_vectors(base: str, texts: Sequence[str | None]) -> Vector:
     distinct = list(dict.fromkeys(text for text in texts if text is not None))
     known = CACHE.find(files, distinct)
     if fresh := [text for text in distinct if text not in known]:
-        read = dict(zip(fresh, reader(fresh).vectors_ND.numpy(), strict=True))
+        read = dict(zip(fresh, to_unit(reader(fresh).vectors_ND).numpy(), strict=True))
         CACHE.keep(files, {text: vector.copy() for text, vector in read.items()})
         known |= read
     found = np.zeros((len(texts), reader.model.config.d_model), dtype=np.float32)

@@ -1,9 +1,11 @@
 """Training the head only: every text is read once, then a linear layer is fitted to the vectors.
 
 With `refit`, the head of the best regularisation is fitted anew on training and validation rows together. What is then
-said of the validation rows is said by five heads, each fitted on everything but a fifth of them.
+said of the validation rows is said by five heads, each fitted on everything but a fifth of them. Where one label is
+true of a text, the head's biases are then moved to fit the validation rows.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ from nautile.tasks.finetune.losses import Loss, balanced, make_loss
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
 from nautile.tasks.finetune.validate import scores
-from nautile.tasks.heads.head import Head, linear_head
+from nautile.tasks.heads.head import Head, linear_head, to_unit
+from nautile.tasks.heads.offsets import fit_offsets
 from nautile.tasks.labelled import Labelled
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C, on standardised vectors
@@ -28,10 +31,10 @@ ITERATIONS = 200
 
 def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Array, list[dict[str, Any]]]:
     """The head, its logits (N,C) of the validation rows, and how each regularisation did on them."""
-    train_ND, valid_ND = (reader(part.texts).vectors_ND.double() for part in (split.train, split.valid))
+    train_ND, valid_ND = (to_unit(reader(part.texts).vectors_ND.double()) for part in (split.train, split.valid))
     fits, history = [], []
     for strength in STRENGTHS if split.valid.texts else (USUAL,):
-        head = fit_head(train_ND, split.train, strength, options.class_weights == "balanced")
+        head = _fit_unit(train_ND, split.train, strength, options.class_weights == "balanced")
         fits.append((head, head.logits(valid_ND)))
         if split.valid.texts:
             found = scores(fits[-1][1], split.valid)
@@ -51,12 +54,20 @@ def _refitted(train_ND: Tensor, valid_ND: Tensor, split: Split, strength: float,
     def fitted(learned: np.ndarray) -> Head:
         vectors_ND = torch.cat([train_ND, valid_ND[torch.from_numpy(learned)]])
         truth = np.concatenate([split.train.truth, split.valid.truth[learned]])
-        return fit_head(vectors_ND, split.train._replace(truth=truth), strength, weigh)
+        return _fit_unit(vectors_ND, split.train._replace(truth=truth), strength, weigh)
 
     logits_NC = np.empty((len(valid_ND), len(split.valid.labels)))
     for fold in range(FOLDS):
         logits_NC[folds == fold] = fitted(folds != fold).logits(valid_ND[torch.from_numpy(folds == fold)])
-    return fitted(np.ones(len(valid_ND), dtype=bool)), logits_NC
+    head = fitted(np.ones(len(valid_ND), dtype=bool))
+    if head.kind != "single":
+        return head, logits_NC
+    offsets_C, logits_NC = fit_offsets(logits_NC, split.valid.truth)
+    return replace(head, bias_C=head.bias_C + torch.from_numpy(offsets_C).float()), logits_NC
+
+
+def _fit_unit(vectors_ND: Tensor, data: Labelled, strength: float, weigh: bool) -> Head:
+    return replace(fit_head(vectors_ND, data, strength, weigh), unit=True)
 
 
 @torch.no_grad()

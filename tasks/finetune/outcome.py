@@ -86,7 +86,8 @@ def head_json(outcome: Outcome, base_digest: str) -> str:
         "validation_rows": len(valid.texts),
         "seed": options.seed,
     }
-    return head_text(valid.labels, valid.kind, outcome.calibration, options.out_of_scope, about)
+    unit = options.method == "head"
+    return head_text(valid.labels, valid.kind, outcome.calibration, options.out_of_scope, unit, about)
 
 
 def write_files(outcome: Outcome, folder: Path) -> None:

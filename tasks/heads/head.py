@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,7 +24,10 @@ from nautile.tasks.names import check_labels
 
 @dataclass(frozen=True)
 class Head:
-    """Logits (N,C) of vectors (N,D); `out_of_scope` names the label, if any, that means "none of the others"."""
+    """Logits (N,C) of vectors (N,D); `out_of_scope` names the label, if any, that means "none of the others".
+
+    A `unit` head was fitted to vectors as `to_unit` makes them, and does so itself.
+    """
 
     labels: tuple[str, ...]
     weight_CD: Tensor
@@ -31,6 +35,7 @@ class Head:
     kind: Kind = "single"
     calibration: Calibration | None = None
     out_of_scope: str | None = None
+    unit: bool = False
     about: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -42,7 +47,8 @@ class Head:
 
     def logits(self, vectors_ND: Tensor) -> Array:
         """(N,C), uncalibrated."""
-        found: Array = (vectors_ND.float() @ self.weight_CD.float().T + self.bias_C.float()).double().numpy()
+        vectors_ND = to_unit(vectors_ND.float()) if self.unit else vectors_ND.float()
+        found: Array = (vectors_ND @ self.weight_CD.float().T + self.bias_C.float()).double().numpy()
         return found
 
     def probabilities(self, vectors_ND: Tensor) -> Array:
@@ -64,7 +70,7 @@ class Head:
     @property
     def text(self) -> str:
         """What ``head.json`` holds."""
-        return head_text(self.labels, self.kind, self.calibration, self.out_of_scope, self.about)
+        return head_text(self.labels, self.kind, self.calibration, self.out_of_scope, self.unit, self.about)
 
 
 def head_text(
@@ -72,6 +78,7 @@ def head_text(
     kind: Kind,
     calibration: Calibration | None,
     out_of_scope: str | None,
+    unit: bool,
     about: Mapping[str, Any],
 ) -> str:
     """The text of ``head.json``; `read_about` reads it."""
@@ -79,6 +86,7 @@ def head_text(
         "labels": list(labels),
         "kind": kind,
         "out_of_scope": out_of_scope,
+        "unit": unit,
         "calibration": None if calibration is None else calibration.model_dump(),
         "about": dict(about),
     }
@@ -112,6 +120,7 @@ def read_about(folder: Path) -> dict[str, Any]:
             "labels": tuple(known["labels"]),
             "kind": get_args(Kind)[get_args(Kind).index(known["kind"])],
             "out_of_scope": known["out_of_scope"],
+            "unit": known["unit"] is True,
             "calibration": None if calibration is None else Calibration.model_validate(calibration),
             "about": dict(known["about"]),
         }
@@ -125,7 +134,19 @@ def _not_a_head(path: Path, error: Exception) -> NautileError:
 
 
 def linear_head(
-    labels: tuple[str, ...], weight: np.ndarray | Tensor, bias: np.ndarray | Tensor, kind: Kind = "single"
+    labels: tuple[str, ...],
+    weight: np.ndarray | Tensor,
+    bias: np.ndarray | Tensor,
+    kind: Kind = "single",
+    unit: bool = False,
 ) -> Head:
     """A head of arrays."""
-    return Head(labels, torch.as_tensor(weight).float(), torch.as_tensor(bias).float(), kind)
+    return Head(labels, torch.as_tensor(weight).float(), torch.as_tensor(bias).float(), kind, unit=unit)
+
+
+def to_unit(vectors_ND: Tensor) -> Tensor:
+    """Vectors of unit mean square; zeros stay.
+
+    The mean over many tokens is shorter than that over few, and so would be all logits of a long text.
+    """
+    return F.normalize(vectors_ND, dim=-1) * vectors_ND.shape[-1] ** 0.5
