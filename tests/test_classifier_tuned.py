@@ -36,7 +36,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         truth = known.truth if known.kind == "multi" else np.eye(len(known.labels))[known.truth]
         rows = Rows(vectors_ND, truth.astype(float), np.ones(len(truth)), known.kind, np.arange(len(truth)))
         found = fit_linear(rows, Recipe(0.05, 1e3))
-        linear_head(known.labels, found.weight_CD, found.bias_C, options["kind"]).save(Path(output))
+        linear_head(known.labels, found.weight_CD, found.bias_C, options["kind"], unit=True).save(Path(output))
         place = Path(output) / "head.json"
         place.write_text(json.dumps({**json.loads(place.read_text()), "about": {"base": options["base"]}}))
         (Path(output) / "checkpoints").mkdir()

@@ -27,12 +27,12 @@ def _offsets(logits_NC: Array, truth_N: NDArray[np.int64]) -> Array:
 
     def loss(flat: Array) -> tuple[float, Array]:
         sharpness, offset_C = np.exp(flat[0]), flat[1:]
-        shares_NC = probabilities(sharpness * logits_NC + offset_C, "single")
+        scaled_NC = sharpness * (logits_NC + offset_C)
+        shares_NC = probabilities(scaled_NC, "single")
         missing = -np.log(shares_NC[np.arange(N), truth_N].clip(1e-300)).sum() + PENALTY * (offset_C**2).sum()
         surplus_NC = shares_NC - true_NC
-        slopes = [sharpness * (surplus_NC * logits_NC).sum(), *(surplus_NC.sum(axis=0) + 2 * PENALTY * offset_C)]
-        return missing / N, np.array(slopes) / N
+        of_offsets = sharpness * surplus_NC.sum(axis=0) + 2 * PENALTY * offset_C
+        return missing / N, np.array([(surplus_NC * scaled_NC).sum(), *of_offsets]) / N
 
-    found = minimize(loss, np.zeros(1 + C), jac=True, method="L-BFGS-B").x
-    offsets: Array = found[1:] / np.exp(found[0])
+    offsets: Array = minimize(loss, np.zeros(1 + C), jac=True, method="L-BFGS-B").x[1:]
     return offsets
