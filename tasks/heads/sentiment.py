@@ -1,7 +1,4 @@
-"""The head of sentiment: the layer that learned together with the backbone, fitted to dev rows it has not seen.
-
-These decide its offsets and its temperature.
-"""
+"""The head of sentiment: the layer that learned together with the backbone, calibrated on dev rows it has not seen."""
 
 import random
 from collections.abc import Sequence
@@ -9,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from nautile.engine.reader import Reader
@@ -18,7 +14,6 @@ from nautile.model.places import fingerprint
 from nautile.tasks.backbone.export import load_student
 from nautile.tasks.calibrate import calibrate
 from nautile.tasks.heads.head import linear_head
-from nautile.tasks.heads.offsets import fit_offsets
 from nautile.tasks.heads.sentiment_data import LABELS, Example, read_split
 from nautile.tasks.question import BASE
 
@@ -33,9 +28,7 @@ def fit_sentiment(run: Path, base: Path, data: Path) -> None:
     vectors_ND = Reader(load(base))([example.text for example in examples]).vectors_ND
     size = vectors_ND.square().mean(dim=1).sqrt().mean()  # the layer learned from vectors of all lengths
     head = linear_head(LABELS, size * layer.weight.detach(), layer.bias.detach(), unit=True)
-    truth = np.array([example.label for example in examples])
-    offsets_C, logits_NC = fit_offsets(head.logits(vectors_ND), truth)
-    head = replace(head, bias_C=head.bias_C + torch.from_numpy(offsets_C).float())
+    logits_NC, truth = head.logits(vectors_ND), np.array([example.label for example in examples])
     source = f"{len(examples):,} rows of the dev splits of {', '.join(SETS[:-1])} and {SETS[-1]}"
     fitted = calibrate(logits_NC, truth, head.kind, source)
     about = {"base": BASE, "base_digest": fingerprint(base), "method": "trained with the backbone"}
