@@ -132,12 +132,17 @@ def _temperature(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_],
 
 def _crossfitted(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind) -> Array:
     """Probabilities of each fold at the temperature of the others."""
-    folds = np.random.default_rng(0).permutation(len(logits_NC)) % FOLDS
+    folds = folds_of(len(logits_NC))
     found = np.empty_like(logits_NC, dtype=float)
     for fold in range(FOLDS):
         held, rest = folds == fold, folds != fold
         found[held] = probabilities(logits_NC[held] / _temperature(logits_NC[rest], truth[rest], kind), kind)
     return found
+
+
+def folds_of(rows: int) -> NDArray[np.int64]:
+    """(rows): the fold of each row, always the same; cross-fitted figures of one set of rows share them."""
+    return np.random.default_rng(0).permutation(rows) % FOLDS
 
 
 def best_thresholds(probabilities_NC: Array, truth_NC: NDArray[np.bool_]) -> list[float]:

@@ -123,7 +123,7 @@ def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -
     old, new = student(pairs=0), student()
     choose_pairs(new, TEXTS)
     save(old.backbone.eval(), tmp_path)
-    head = linear_head(sentiment_data.LABELS, torch.randn(3, 32), torch.randn(3))
+    head = linear_head(sentiment_data.LABELS, torch.randn(3, 32), torch.randn(3), unit=True)
     head.save(tmp_path / "heads" / "sentiment")
     (tmp_path / "heads" / "zero_shot").mkdir()
     save_file(old.matching.state_dict(), tmp_path / "heads" / "zero_shot" / "head.safetensors")
@@ -134,7 +134,8 @@ def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -
     with torch.inference_mode():
         tiny.close(new.read(TEXTS[:9])[0], old.read(TEXTS[:9])[0])
     assert torch.equal(new.matching.project.weight, old.matching.project.weight)
-    assert torch.equal(new.sentiment.bias, head.bias_C)
+    vectors = old.read(TEXTS[:9])[0].detach()
+    assert new.sentiment(vectors).detach().numpy() == pytest.approx(head.logits(vectors), abs=1e-4)
     assert torch.equal(new.backbone.embed_pairs.keys, keys)
     save(compact(student(pairs=7).backbone), tmp_path)
     with pytest.raises(NautileError, match="a NautileModel of another shape"):

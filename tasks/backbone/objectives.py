@@ -16,6 +16,7 @@ from nautile.model.model import NautileModel
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.vectors import Taught
+from nautile.tasks.heads.head import to_unit
 from nautile.tasks.heads.sentiment_data import LABELS, NEUTRAL, Example
 from nautile.tasks.zero_shot.head import MatchingHead
 from nautile.tasks.zero_shot.labels import NONE, lay_out_labels
@@ -23,6 +24,14 @@ from nautile.tasks.zero_shot.labels import NONE, lay_out_labels
 LONGEST = 64  # tokens
 POOL = 4  # so many times a batch is drawn, and a run of alike lengths taken from it
 TEMPERATURE = 0.05  # of the teacher's similarities
+
+
+class UnitLinear(nn.Linear):
+    """A linear layer on vectors of unit size, as heads see them."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(…, D) to (…, labels)."""
+        return super().forward(to_unit(vectors))
 
 
 class Student(nn.Module):
@@ -33,7 +42,7 @@ class Student(nn.Module):
         self.vocabulary = vocabulary
         self.backbone = NautileModel(config)
         self.matching = MatchingHead(config.d_model)
-        self.sentiment = nn.Linear(config.d_model, len(LABELS))
+        self.sentiment = UnitLinear(config.d_model, len(LABELS))
 
     @torch.no_grad()
     def begin(self, table_VD: Tensor, projection_ED: Tensor) -> None:

@@ -27,7 +27,7 @@ from nautile.tasks.heads.rows import topic_rows
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
 PASSES = 6  # over the texts, for the vectors of tokens and pairs alone
-PAIR_SPEED = 8.0
+PAIR_SPEED = 8.0  # times the rate, for vectors that are met much more rarely than tokens
 
 
 def optimizers(student: Student, rate: float) -> list[Optimizer]:
@@ -69,8 +69,8 @@ def main(
     if compiled:
         compile_sca()
     vectors, opinions = Vectors(folder / "vectors.f16"), Vectors(folder / "opinions.f16", len(LABELS))
-    if not len(vectors):
-        raise NautileError(f"{folder}: run nautile.tasks.backbone.texts and .vectors on it first")
+    if not len(vectors) or not len(opinions):
+        raise NautileError(f"{folder}: run nautile.tasks.backbone.texts, .vectors and .opinions on it first")
     torch.manual_seed(seed)
     options = {"seed": seed, "rate": learning_rate, "scale": scale, "processes": processes()}
     begun = {
@@ -78,7 +78,6 @@ def main(
         "data": str(data),
         "clinc150": not without_clinc150,
         "begin_with": begin_with and str(begin_with),
-        "opinions": bool(len(opinions)),
     }
     _begin(folder, {**begun, **options})
     student = new_student().to(device)
@@ -91,6 +90,7 @@ def main(
             once(lambda: fit_tokens(student, taught, PASSES, seed))
         elif not take_over(student, begin_with):
             once(lambda: fit_pairs(student, taught, PASSES, seed))
+    judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, student.vocabulary)
     once(lambda: topic_rows(data, corpus, folder, encoder))
     sets = read_label_sets(data, corpus, folder, not without_clinc150)
     objectives = {
@@ -98,10 +98,8 @@ def main(
         "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
         "named labels": Part(NamedLabels(sets, 32 * scale), share=0.8, weight=0.5),
         "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
+        "opinions": Part(Opinions(judged, 800 * scale), share=0.5),
     }
-    if len(opinions):
-        judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, student.vocabulary)
-        objectives["opinions"] = Part(Opinions(judged, 800 * scale), share=0.5)
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
     leave()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nautile.engine.reader import Reader
 from nautile.model.heads import NautileForSequenceClassification
-from nautile.tasks.calibrate import FOLDS, Array
+from nautile.tasks.calibrate import FOLDS, Array, folds_of
 from nautile.tasks.finetune.losses import Loss, balanced, make_loss
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
@@ -34,7 +34,7 @@ def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Ar
     train_ND, valid_ND = (to_unit(reader(part.texts).vectors_ND.double()) for part in (split.train, split.valid))
     fits, history = [], []
     for strength in STRENGTHS if split.valid.texts else (USUAL,):
-        head = _fit_unit(train_ND, split.train, strength, options.class_weights == "balanced")
+        head = fit_head(train_ND, split.train, strength, options.class_weights == "balanced")
         fits.append((head, head.logits(valid_ND)))
         if split.valid.texts:
             found = scores(fits[-1][1], split.valid)
@@ -43,18 +43,20 @@ def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Ar
     best = int(np.argmax([sign * record[f"eval_{options.monitor}"] for record in history])) if history else 0
     if options.refit and history:
         strength, weigh = history[best]["C"], options.class_weights == "balanced"
-        return *_refitted(train_ND, valid_ND, split, strength, weigh), history
-    return *fits[best], history
+        head, logits_NC = _refitted(train_ND, valid_ND, split, strength, weigh)
+    else:
+        head, logits_NC = fits[best]
+    return replace(head, unit=True), logits_NC, history
 
 
 def _refitted(train_ND: Tensor, valid_ND: Tensor, split: Split, strength: float, weigh: bool) -> tuple[Head, Array]:
     """The head of all rows, and the validation rows' logits (N,C) by heads that did not learn from their fifth."""
-    folds = np.random.default_rng(0).permutation(len(valid_ND)) % FOLDS
+    folds = folds_of(len(valid_ND))
 
     def fitted(learned: np.ndarray) -> Head:
         vectors_ND = torch.cat([train_ND, valid_ND[torch.from_numpy(learned)]])
         truth = np.concatenate([split.train.truth, split.valid.truth[learned]])
-        return _fit_unit(vectors_ND, split.train._replace(truth=truth), strength, weigh)
+        return fit_head(vectors_ND, split.train._replace(truth=truth), strength, weigh)
 
     logits_NC = np.empty((len(valid_ND), len(split.valid.labels)))
     for fold in range(FOLDS):
@@ -64,10 +66,6 @@ def _refitted(train_ND: Tensor, valid_ND: Tensor, split: Split, strength: float,
         return head, logits_NC
     offsets_C, logits_NC = fit_offsets(logits_NC, split.valid.truth)
     return replace(head, bias_C=head.bias_C + torch.from_numpy(offsets_C).float()), logits_NC
-
-
-def _fit_unit(vectors_ND: Tensor, data: Labelled, strength: float, weigh: bool) -> Head:
-    return replace(fit_head(vectors_ND, data, strength, weigh), unit=True)
 
 
 @torch.no_grad()

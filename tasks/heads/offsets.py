@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from nautile.tasks.calibrate import FOLDS, Array, probabilities
+from nautile.tasks.calibrate import FOLDS, Array, folds_of, probabilities
 
 PENALTY = 1.0  # of an offset's square, beside a row's log loss: labels of few rows move little
 
 
 def fit_offsets(logits_NC: Array, truth_N: NDArray[np.int64]) -> tuple[Array, Array]:
     """Offsets (C), and the logits (N,C) with offsets added that were fitted without the row's own fifth."""
-    folds = np.random.default_rng(0).permutation(len(logits_NC)) % FOLDS
+    folds = folds_of(len(logits_NC))
     moved_NC = np.array(logits_NC, dtype=float)
     for fold in range(FOLDS):
         moved_NC[folds == fold] += _offsets(logits_NC[folds != fold], truth_N[folds != fold])

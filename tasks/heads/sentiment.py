@@ -25,12 +25,10 @@ def fit_sentiment(run: Path, base: Path, data: Path) -> None:
     """Write `base/heads/sentiment` from a run of the backbone."""
     layer = load_student(run).sentiment
     examples = dev_rows(data)
-    vectors_ND = Reader(load(base))([example.text for example in examples]).vectors_ND
-    size = vectors_ND.square().mean(dim=1).sqrt().mean()  # the layer learned from vectors of all lengths
-    head = linear_head(LABELS, size * layer.weight.detach(), layer.bias.detach(), unit=True)
-    logits_NC, truth = head.logits(vectors_ND), np.array([example.label for example in examples])
+    head = linear_head(LABELS, layer.weight.detach(), layer.bias.detach(), unit=True)
+    logits_NC = head.logits(Reader(load(base))([example.text for example in examples]).vectors_ND)
     source = f"{len(examples):,} rows of the dev splits of {', '.join(SETS[:-1])} and {SETS[-1]}"
-    fitted = calibrate(logits_NC, truth, head.kind, source)
+    fitted = calibrate(logits_NC, np.array([example.label for example in examples]), head.kind, source)
     about = {"base": BASE, "base_digest": fingerprint(base), "method": "trained with the backbone"}
     replace(head, calibration=fitted, about=about).save(base / "heads" / "sentiment")
     Console(stderr=True).print(f"temperature {fitted.temperature:.2f}, ECE {fitted.ece_before:.3f} → {fitted.ece:.3f}")
