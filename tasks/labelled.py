@@ -18,6 +18,7 @@ from nautile.tasks.files.formats import format_of
 from nautile.tasks.files.readers import FileSource
 from nautile.tasks.files.values import mended
 from nautile.tasks.names import RESERVED, check_labels
+from nautile.tasks.wording import counted
 
 SHOWN = 5
 _FLAG = re.compile("(?:pass|name its encoding with) --.*")
@@ -187,7 +188,7 @@ def _rows(columns: _Columns, kind: Kind, separator: str) -> tuple[list[_Row], li
         else:
             rows.append(_Row(number, mended(text), _given(cell, columns, kind, separator, number)))
     counts = ((textless, "text"), (unlabelled, "label"))
-    return rows, [f"{count:,} rows without a {what} are left out" for count, what in counts if count]
+    return rows, [f"{counted(count, 'row')} without a {what} left out" for count, what in counts if count]
 
 
 def _given(cell: Any, columns: _Columns, kind: Kind, separator: str, number: int) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def test_a_terminal_gets_a_table_and_counts(tmp_path: Path) -> None:
     assert "[bold]row 19" in shown
     assert "row 20" not in shown
     assert "\x1b[2J" not in shown
-    assert "... and 10 rows more" in shown
+    assert "... and 10 more rows" in shown
     assert "%)" in shown
     assert b"30 rows, 30 judged" in done.stderr
 

@@ -289,7 +289,7 @@ def test_unknown_labels_are_named_or_ignored() -> None:
         evaluate(StandIn(), data)
     found = evaluate(StandIn(), data, ignore_unknown=True, resamples=0)
     assert found.figures.rows == 4
-    assert any(note.startswith("2 rows are left out") for note in found.summary.notes)
+    assert any(note.startswith("2 rows left out") for note in found.summary.notes)
     joined = evaluate(StandIn(), data, rename={"joy": "positive"}, resamples=0)
     assert joined.figures.rows == 6
 

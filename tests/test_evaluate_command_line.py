@@ -60,7 +60,7 @@ def test_tables_say_what_was_found(data: Path) -> None:
     assert "nautile-mini sentiment on" in shown
     assert "30 rows, 3 labels" in shown
     assert "not calibrated" in shown
-    assert "1 rows without a text are left out" in shown
+    assert "1 row without a text left out" in shown
     for title in ("Accuracy by coverage", "Labels", "macro-F1", "ECE", "95 % interval"):
         assert title in shown
     assert "1.0000" in shown
@@ -77,7 +77,7 @@ def test_a_second_model_and_a_baseline_in_one_run(data: Path) -> None:
     shown = run("sentiment", data, "--against", "worse", "--baseline", "tfidf", "--train", data, "--resamples", 50)
     assert "nautile-mini sentiment is more often right than worse" in shown
     assert "Against TF-IDF + LR" in shown
-    assert "the baselines have seen them" in shown
+    assert "the baselines were trained on" in shown
 
 
 def test_zero_shot_labels_and_renamed_ones(data: Path) -> None:

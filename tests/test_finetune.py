@@ -541,7 +541,7 @@ def test_a_split_keeps_the_shares_of_the_labels() -> None:
     assert counts[0] in (9, 10, 11)
     assert counts[1] in (3, 4, 5)
     assert counts[2] == 0
-    assert split.notes == ["1 labels have a single text: it stays in training, so they are not validated"]
+    assert split.notes == ["not validated: 1 label with a single text, which stays in training"]
     assert split_rows(data, 0.1, 1).valid.texts != split.valid.texts
 
 
@@ -549,7 +549,7 @@ def test_a_split_keeps_the_shares_of_the_labels() -> None:
 def test_given_validation_rows_are_not_trained_on(tmp_path: Path, base: str) -> None:
     rows = frame(rows=40)
     folder = finetune(rows, validation=rows[30:], output=tmp_path / "run", base=base, method="head", quiet=True)
-    assert "10 texts also stand in the validation rows: not trained on" in told(folder)["notes"]
+    assert "not trained on: 10 rows with a text of the validation rows" in told(folder)["notes"]
     assert read_about(folder)["about"]["rows"] == 30
 
 

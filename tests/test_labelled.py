@@ -80,7 +80,7 @@ def test_rows_without_text_or_label_are_left_out_and_counted() -> None:
     frame = pd.DataFrame({"text": ["a", None, " ", "d", "e", "f"], "label": ["x", "x", "y", None, "", "y"]})
     found = read_labelled(frame)
     assert found.texts == ["a", "f"]
-    assert found.notes == ["2 rows without a text are left out", "2 rows without a label are left out"]
+    assert found.notes == ["2 rows without a text left out", "2 rows without a label left out"]
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_how_often_another_order_changes_the_answer_is_said() -> None:
     found = judged_frame(judge(["refund", "praise"], permutations=2), texts, None, False)
     turned = int((found["agreement"] < 1).sum())
     assert 0 < turned < len(texts), "the tiny model must do both for this test to mean something"
-    said = f"{turned} rows are answered otherwise in some order of the labels"
+    said = f"{turned} row{'s' * (turned != 1)} answered otherwise in some order of the labels"
     assert found.attrs["remark"] == f"probabilities are not calibrated; {said}"
     tally = tally_of(found["label"].tolist(), [], found["note"].tolist(), 0, found["agreement"].tolist())
     assert said in tally.sentence()

@@ -15,6 +15,7 @@ from nautile.tasks.evaluate.contenders import Contender
 from nautile.tasks.evaluate.measures import Decisions
 from nautile.tasks.evaluate.scores import Judged
 from nautile.tasks.labelled import Labelled, label_name
+from nautile.tasks.wording import counted
 
 SHOWN = 10
 
@@ -75,7 +76,7 @@ def keep_known(rows: Labelled, contenders: Sequence[Contender], ignore_unknown: 
                 "or leave those rows out with --ignore-unknown"
             )
         rows = keep(rows, kept_N)
-        notes.append(f"{int((~kept_N).sum()):,} rows are left out: {told}")
+        notes.append(f"{counted(int((~kept_N).sum()), 'row')} left out: {told}")
     if not rows.texts:
         raise NautileError("no row has a label that the model knows: look at the column of labels")
     return rows, notes
@@ -159,7 +160,7 @@ def _unknown(rows: Labelled, contender: Contender) -> str:
     """The labels that a contender does not know, in words, each with its rows."""
     counts = rows.truth.sum(axis=0) if rows.kind == "multi" else np.bincount(rows.truth, minlength=len(rows.labels))
     unknown = Counter({label: int(n) for label, n in zip(rows.labels, counts, strict=True) if n})
-    said = [f"{label!r} ({n:,} rows)" for label, n in unknown.most_common() if label not in contender.labels]
+    said = [f"{label!r} ({counted(n, 'row')})" for label, n in unknown.most_common() if label not in contender.labels]
     return f"labels that {contender.name} does not know: {_few(said)}"
 
 

@@ -20,6 +20,7 @@ from nautile.tasks.evaluate.rows import judged_rows, keep_known, ordered, rename
 from nautile.tasks.evaluate.scores import Judged, figures
 from nautile.tasks.labelled import Labelled, read_labelled
 from nautile.tasks.progress import Meter
+from nautile.tasks.wording import counted
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _baselines(
         examples = ordered(examples, first.labels)
     notes = [f"baselines: {len(examples.texts):,} training rows", *(f"training: {note}" for note in examples.notes)]
     if shared := len(set(rows.texts) & set(examples.texts)):
-        notes.append(f"{shared:,} texts stand in the training rows as well: the baselines have seen them")
+        notes.append(f"the baselines were trained on {counted(shared, 'text')} of these")
     return [train_baseline(cast(Baseline, name), examples) for name in dict.fromkeys(names)], notes
 
 

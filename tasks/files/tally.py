@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from nautile.tasks.wording import counted
+
 
 @dataclass
 class Tally:
@@ -45,13 +47,14 @@ class Tally:
         if not self.rows:
             return "0 rows: the input has columns and nothing below them"
         judged = sum(self.labels.values())
-        parts = [f"{self.rows:,} row{'s' * (self.rows != 1)}, {judged:,} judged{_listed(self.labels)}"]
+        parts = [f"{counted(self.rows, 'row')}, {judged:,} judged{_listed(self.labels)}"]
         if self.unlabelled:
             parts.append(f"{self.rows - judged:,} without a label{_listed(self.unlabelled)}")
         if self.long_rows:
-            parts.append(f"{self.long_rows:,} long texts took {self.further_windows:,} further windows")
+            windows = counted(self.further_windows, "further window")
+            parts.append(f"{counted(self.long_rows, 'long text')} took {windows}")
         if self.broken:
-            parts.append(f"{self.broken:,} rows hold half a surrogate pair, which is U+FFFD outside JSON")
+            parts.append(f"{counted(self.broken, 'row')} with half a surrogate pair, which is U+FFFD outside JSON")
         if self.turned:
             parts.append(order_remark(self.turned))
         return "; ".join(parts)
@@ -59,7 +62,7 @@ class Tally:
 
 def order_remark(rows: int) -> str:
     """How often the order of a label list decides."""
-    return f"{rows:,} rows are answered otherwise in some order of the labels" if rows else ""
+    return f"{counted(rows, 'row')} answered otherwise in some order of the labels" if rows else ""
 
 
 def tally_of(

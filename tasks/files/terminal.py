@@ -10,6 +10,7 @@ from nautile.tasks.files.chunks import Chunk
 from nautile.tasks.files.tally import Tally
 from nautile.tasks.files.values import as_text
 from nautile.tasks.files.writers import Results
+from nautile.tasks.wording import counted
 
 _STYLES = {"positive": "green", "negative": "red", "neutral": "yellow"}
 
@@ -47,8 +48,8 @@ class Preview:
             cells = (_visible(text), Text(label, _STYLES.get(label, "")), confidence, _visible(note))
             table.add_row(*cells[: len(table.columns)])
         console.print(table)
-        if tally.rows > len(self._rows):
-            console.print(f"... and {tally.rows - len(self._rows):,} rows more; pass --output to keep them all")
+        if more := max(0, tally.rows - len(self._rows)):
+            console.print(f"... and {counted(more, 'more row')}; pass --output to keep them all")
         console.print(_counts(tally.labels, tally.rows))
 
 

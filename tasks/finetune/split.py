@@ -7,6 +7,7 @@ import numpy as np
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import FEWEST_ROWS
 from nautile.tasks.labelled import Labelled
+from nautile.tasks.wording import counted
 
 USUAL_SHARE = 0.1
 ENOUGH_TEXTS = 60
@@ -51,7 +52,8 @@ def given_split(train: Labelled, valid: Labelled) -> Split:
     """Rows that the user has split; a text that stands on both sides is left out of training."""
     seen = set(valid.texts)
     keep = np.array([text not in seen for text in train.texts])
-    notes = [f"{(~keep).sum():,} texts also stand in the validation rows: not trained on"] if not keep.all() else []
+    left = counted(int((~keep).sum()), "row")
+    notes = [] if keep.all() else [f"not trained on: {left} with a text of the validation rows"]
     if not keep.any():
         raise NautileError("every text of the data also stands in the validation rows; nothing is left to train on")
     return Split(take(train, keep), valid, [*(f"validation: {note}" for note in valid.notes), *notes])
@@ -82,12 +84,12 @@ def _strata(data: Labelled) -> np.ndarray:
 def _notes(data: Labelled, held: np.ndarray, alone: int, share: float) -> list[str]:
     notes = []
     if alone and share:
-        notes.append(f"{alone} labels have a single text: it stays in training, so they are not validated")
+        notes.append(f"not validated: {counted(alone, 'label')} with a single text, which stays in training")
     truths: dict[str, set[bytes]] = {}
     for text, truth in zip(data.texts, data.truth, strict=True):
         truths.setdefault(text, set()).add(truth.tobytes())
     if odd := sum(len(found) > 1 for found in truths.values()):
-        notes.append(f"{odd:,} texts stand there more than once with different labels")
+        notes.append(f"{counted(odd, 'text')} more than once there, with different labels")
     if share and not held.any():
         notes.append("too few rows to keep any back: nothing is validated")
     return notes
