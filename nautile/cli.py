@@ -139,7 +139,7 @@ def classify(
         input, text or None, output, column, format, encoding, delimiter, not no_quotes, prefix, limit,
         resume, overwrite, quiet,
     )  # fmt: skip
-    with _stoppable("what is done is kept: go on with --resume" if output and str(input) != "-" else ""):
+    with _stoppable(lambda: "what is done is kept: go on with --resume" if request.kept else ""):
         request.run(load, judge_identity(asked, threads))
 
 
@@ -192,12 +192,12 @@ app.add_typer(bench_app, name="bench")
 
 
 @contextmanager
-def _stoppable(hint: str = "") -> Iterator[None]:
-    """End without a traceback on Ctrl-C and when the reader of the output is gone."""
+def _stoppable(hint: "Callable[[], str]" = str) -> Iterator[None]:
+    """End without a traceback on Ctrl-C, with what `hint` then says, and when the reader of the output is gone."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Stopped(hint) from None
+        raise Stopped(hint()) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(141) from None

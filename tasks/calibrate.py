@@ -3,8 +3,8 @@
 A `Calibration` is fitted on rows that the model did not learn from, and is kept beside the head as JSON. Kinds of
 judgment: "single" (one of the labels), "ordinal" (one of them, in order), "multi" (each label by itself).
 
-Sources: temperature scaling, Guo et al. 2017; least ambiguous sets, Sadinle et al. 2019; cross-fitted figures are those
-of temperatures fitted on the other folds.
+Sources: temperature scaling, Guo et al. 2017, on targets that N rows can support (Platt 1999: one in N + 2 is taken to
+be wrong); least ambiguous sets, Sadinle et al. 2019. A cross-fitted figure is that of temperatures of other folds.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ TEMPERATURES = np.geomspace(0.05, 20, 121)
 
 
 class Calibration(BaseModel):
-    """What held-out rows say about a head's probabilities; figures are cross-fitted on those rows."""
+    """What held-out rows say about a head's probabilities; `ece` is cross-fitted on those rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Kind
     source: str = Field(description="which rows, in words")
-    rows: int
+    rows: int = Field(description="how many, for prediction sets; copies of a text count once")
     temperature: float = Field(gt=0, description="logits are divided by it")
     ece_before: float
     ece: float
@@ -90,25 +90,34 @@ def ece(probabilities_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], k
     return sum(gaps) / max(1, len(sure))
 
 
-def calibrate(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, source: str) -> Calibration:
+def calibrate(
+    logits_NC: Array,
+    truth: NDArray[np.int64] | NDArray[np.bool_],
+    kind: Kind,
+    source: str,
+    independent: int | None = None,
+) -> Calibration:
     """Fit on held-out rows: `truth` (N) indices, for "multi" (N,C) booleans; `source` names the rows in words.
+
+    `independent` says how many of them are, where some repeat others.
 
     Raises:
         NautileError: fewer than 20 rows.
     """
-    if len(logits_NC) < FEWEST_ROWS:
-        raise NautileError(f"{len(logits_NC)} held-out rows are too few to calibrate on; give at least {FEWEST_ROWS}")
+    rows = len(logits_NC) if independent is None else independent
+    if rows < FEWEST_ROWS:
+        raise NautileError(f"{rows} held-out rows are too few to calibrate on; give at least {FEWEST_ROWS}")
     temperature = _temperature(logits_NC, truth, kind)
-    found = _crossfitted(logits_NC, truth, kind)
+    found = probabilities(logits_NC / temperature, kind)
     levels = np.linspace(0, 1, LEVELS)
     thresholds = best_thresholds(found, np.asarray(truth, dtype=bool)) if kind == "multi" else None
     return Calibration(
         kind=kind,
         source=source,
-        rows=len(logits_NC),
+        rows=rows,
         temperature=temperature,
         ece_before=ece(probabilities(logits_NC, kind), truth, kind),
-        ece=ece(found, truth, kind),
+        ece=ece(_crossfitted(logits_NC, truth, kind), truth, kind),
         thresholds=thresholds,
         confidence=np.quantile(confidence_of(found, kind, thresholds), levels).tolist(),
         nonconformity=np.quantile(_nonconformity(found, truth, kind), levels, method="higher").tolist(),
@@ -116,12 +125,18 @@ def calibrate(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], ki
 
 
 def _loss(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, temperature: float) -> float:
+    """The mean log loss, the truth taken to be wrong once in N + 2: rows that are all right are no reason for a 1."""
     scaled = logits_NC / temperature
+    N, C = scaled.shape
+    wrong = 1 / (N + 2)
     if kind == "multi":
-        return float(np.logaddexp(0, np.where(truth, -scaled, scaled)).mean())
+        margin = np.where(truth, scaled, -scaled)
+        return float(((1 - wrong) * np.logaddexp(0, -margin) + wrong * np.logaddexp(0, margin)).mean())
     top = scaled.max(axis=1)
     total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-    return float((total - scaled[np.arange(len(scaled)), truth]).mean())
+    right = scaled[np.arange(N), truth]
+    others = (scaled.sum(axis=1) - right) / max(1, C - 1)
+    return float((total - (1 - wrong) * right - wrong * others).mean())
 
 
 def _temperature(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind) -> float:
@@ -143,6 +158,12 @@ def _crossfitted(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_],
 def folds_of(rows: int) -> NDArray[np.int64]:
     """(rows): the fold of each row, always the same; cross-fitted figures of one set of rows share them."""
     return np.random.default_rng(0).permutation(rows) % FOLDS
+
+
+def folds_of_texts(texts: Sequence[str]) -> NDArray[np.int64]:
+    """(N): the same for texts, of which copies fall into one fold."""
+    place = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+    return folds_of(len(place))[[place[text] for text in texts]]
 
 
 def best_thresholds(probabilities_NC: Array, truth_NC: NDArray[np.bool_]) -> list[float]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from nautile.errors import NautileError
 from nautile.tasks.files.tally import order_remark
 from nautile.tasks.judge import Table
+from nautile.tasks.once import Once
 from nautile.tasks.progress import Meter
 
 CHUNK_ROWS = 2048
@@ -24,11 +25,11 @@ def judged_frame(judge: Table, texts: Any, column: str | None, progress: bool | 
     """
     values, index = texts_of(texts, column)
     shown = len(values) >= SHOW_PROGRESS_FROM and Console(stderr=True).is_terminal if progress is None else progress
-    parts = []
+    once, parts = Once(judge), []
     with Meter(visible=shown) as meter:
         meter.begin(len(values))
         for start in range(0, max(1, len(values)), CHUNK_ROWS):
-            columns = judge(values[start : start + CHUNK_ROWS], lambda rows: meter.advance(rows, judged=True))
+            columns = once(values[start : start + CHUNK_ROWS], lambda rows: meter.advance(rows, judged=True))
             typed = {name: pd.Series(columns[name], dtype=DTYPES[kind]) for name, kind in judge.columns.items()}
             parts.append(pd.DataFrame(typed))
     result = pd.concat(parts, ignore_index=True).set_axis(index, axis=0)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class Question:
     def __post_init__(self) -> None:
         if self.task is not None and not isinstance(self.task, str):
             raise NautileError(f"task must be a name, not {self.task!r}; for several tasks use nautile.analyze")
+        if self.model == "":
+            raise NautileError("model is an empty name; leave it out, or give a folder or a checkpoint")
         check_precision(self.precision)
         if not isinstance(self.permutations, int) or self.permutations < 1:
             raise NautileError(f"permutations must be a number from 1 up, not {self.permutations!r}")
@@ -104,7 +107,8 @@ def labels_from(given: str) -> list[str] | dict[str, str]:
         return [label.strip() for label in given.split(",")]
     try:
         content = path.read_text(encoding="utf-8-sig")
-        found = json.loads(content) if path.suffix.lower() == ".json" else content.splitlines()
+        read = partial(json.loads, object_pairs_hook=_once)
+        found = read(content) if path.suffix.lower() == ".json" else list(map(str.strip, content.splitlines()))
     except (OSError, ValueError) as error:
         raise NautileError(f"{given}: cannot be read as a label list ({error})") from None
     if isinstance(found, dict):
@@ -112,6 +116,13 @@ def labels_from(given: str) -> list[str] | dict[str, str]:
     if not isinstance(found, list):
         raise NautileError(f"{given}: give a list of labels, or an object of labels and descriptions")
     return [label for label in found if not isinstance(label, str) or label.strip()]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]!r} stands there twice")
+    return dict(pairs)
 
 
 def _labels(labels: Any) -> tuple[tuple[str, str], ...] | None:

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,11 +31,12 @@ class FakeJudge:
         "note": pa.string(),
     }
 
-    def __call__(self, texts: list[object], /) -> dict[str, list[Any]]:
+    def __call__(self, texts: list[object], progress: Callable[[int], None], /) -> dict[str, list[Any]]:
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         if "FAKE_LOG" in os.environ:
             with Path(os.environ["FAKE_LOG"]).open("a") as log:
                 log.write(f"{len(texts)}\n")
+        progress(len(texts))
         rows = [self._row(text) for text in texts]
         return {name: [row[place] for row in rows] for place, name in enumerate(self.columns)}
 

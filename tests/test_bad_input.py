@@ -21,6 +21,7 @@ import nautile
 from nautile.cli import main
 from nautile.model.checkpoints import save
 from nautile.model.heads import NautileForSequenceClassification
+from nautile.tasks.files.chunks import CHUNK_ROWS
 
 Setting = Callable[[Path], Any]
 GOOD = "id,text\n1,good\n"
@@ -87,9 +88,9 @@ BAD: dict[str, tuple[Setting, list[str], str]] = {
     "JSON that is no object": (write("in.jsonl", '{"text": 1}\n["a"]\n'), ["in.jsonl"], "line 2: no JSON object"),
     "NaN in JSON": (write("in.jsonl", '{"text": NaN}\n'), ["in.jsonl"], "line 1: NaN is not JSON"),
     "a key too late": (
-        write("in.jsonl", b'{"text": "a"}\n' * 2048 + b'{"txt": "a"}\n'),
+        write("in.jsonl", b'{"text": "a"}\n' * CHUNK_ROWS + b'{"txt": "a"}\n'),
         ["in.jsonl"],
-        "line 2049: the key 'txt'",
+        f"line {CHUNK_ROWS + 1}: the key 'txt'",
     ),
     "cut Parquet": (write_parquet("in.parquet", VARIED, slice(0, -50)), ["in.parquet"], "not a whole Parquet file"),
     "damaged Parquet": (write_parquet("in.parquet", VARIED, flip=True), ["in.parquet"], "damaged"),

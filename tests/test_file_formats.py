@@ -19,6 +19,8 @@ from copying import RESULTS, SHARE, copied, read, source_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nautile.tasks.files.chunks import CHUNK_ROWS
+from nautile.tasks.files.parquet import read_parquet
 from nautile.tasks.files.values import as_json, as_text, has_halves, mended
 
 writable = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
@@ -166,3 +168,24 @@ def test_json_text_is_strict_whatever_the_value() -> None:
     assert as_text(decimal.Decimal("1.10")) == "1.10"
     assert as_text(datetime.timedelta(seconds=1)) == "0:00:01"
     assert io.StringIO(as_json("a\u2028b")).readlines() == ['"a\u2028b"']
+
+
+def test_a_categorical_column_keeps_its_categories_and_parts_hold_only_theirs(folder: Path) -> None:
+    names = [f"user {n:06} {'x' * 40}" for n in range(200_000)]
+    column = pd.Categorical([names[n * 17 % len(names)] for n in range(9_000)], categories=names, ordered=True)
+    pd.DataFrame({"text": "good", "user": column}).to_parquet(folder / "in.parquet")
+    copied(folder / "in.parquet", folder / "out.parquet")
+    before, after = (pq.read_table(folder / f"{name}.parquet") for name in ("in", "out"))
+    assert after["user"].to_pylist() == before["user"].to_pylist()
+    assert after.schema.field("user").type == before.schema.field("user").type
+    with read_parquet(folder / "in.parquet", None) as (_, chunks):
+        sizes = [(len(chunk), chunk.table().nbytes) for chunk in chunks]
+    assert [rows for rows, _ in sizes] == [CHUNK_ROWS, CHUNK_ROWS, 9_000 - 2 * CHUNK_ROWS]
+    assert max(size for _, size in sizes) < 1 << 20
+
+
+def test_dates_beyond_those_of_python_are_written_as_text(folder: Path) -> None:
+    far = pa.array([253402300800 * 10**6, 0], pa.timestamp("us"))
+    pq.write_table(pa.table({"text": ["a", "b"], "when": far}), folder / "far.parquet")
+    copied(folder / "far.parquet", folder / "far.csv")
+    assert (folder / "far.csv").read_text().splitlines()[1].startswith("a,10000-01-01 00:00:00")

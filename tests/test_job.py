@@ -101,9 +101,9 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise KilledError
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*arguments: Any) -> Any:
+        def wrapper(*arguments: Any, **options: Any) -> Any:
             live()
-            return call(*arguments)
+            return call(*arguments, **options)
 
         return wrapper
 
@@ -213,9 +213,9 @@ def test_an_input_that_changes_while_it_is_read_makes_no_output(
     source.write_text("text\ngood\n")
 
     class Meddler(fake_judge.FakeJudge):
-        def __call__(self, texts: list[object], /) -> dict[str, list[Any]]:
+        def __call__(self, texts: list[object], progress: Callable[[int], None], /) -> dict[str, list[Any]]:
             source.write_text("text\ngood\nbad\n")
-            return super().__call__(texts)
+            return super().__call__(texts, progress)
 
     module = fake_judge.module()
     module.load_judge = lambda *options: Meddler()  # type: ignore[attr-defined]
@@ -244,6 +244,53 @@ def test_a_stranger_s_file_is_never_removed(tmp_path: Path, judge: None, capsys:
     assert classify(source, "-o", output, "--overwrite") == 2
     assert "not written by a job of ours" in capsys.readouterr().err
     assert (folder / "thesis.doc").read_text() == "mine"
+
+
+def test_two_jobs_never_write_one_output(
+    reviews: Path, tmp_path: Path, judge: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.csv"
+    process = start(reviews, "-o", output, FAKE_SECONDS="0.3")
+    wait_for_parts(output, 1, process)
+    for option in ("--overwrite", "--resume"):
+        assert classify(reviews, "-o", output, option) == 2
+        assert "another job is writing this output" in capsys.readouterr().err
+    process.communicate()
+    assert process.returncode == 0
+    assert len(pd.read_csv(output)) == ROWS
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, judge: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\ngood\n")
+
+    def full(self: object, parts: Iterator[bytes], stream: BinaryIO) -> None:
+        stream.write(b"some of it")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nautile.tasks.files.writers.TextWriter.join", full)
+        assert classify(source, "-o", output, "-q") == 2
+    assert sorted(path.suffix for path in Workspace(output).folder.iterdir()) == [".json", ".part"]
+    (Workspace(output).folder / "joined.1.half").write_bytes(b"of a job that was killed")
+    assert classify(source, "-o", output, "--resume", "-q") == 0
+    assert [path.name for path in tmp_path.iterdir() if path != source] == ["out.csv"]
+
+
+def test_a_replaced_output_keeps_its_mode(tmp_path: Path, judge: None) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\ngood\n")
+    output.write_text("old")
+    output.chmod(0o600)
+    assert classify(source, "-o", output, "--overwrite", "-q") == 0
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_job_from_a_pipe_is_not_resumed(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "out.csv")
+    workspace.begin({"task": "a"}, None)
+    with pytest.raises(NautileError, match="begun from a pipe"):
+        workspace.started({"task": "a"})
 
 
 def test_a_symbolic_link_as_output_stays_a_link(tmp_path: Path, judge: None) -> None:

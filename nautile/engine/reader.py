@@ -1,6 +1,7 @@
 """Texts to vectors: in batches of alike lengths, long ones in windows, alone or after a prefix."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from nautile.model.model import NautileModel
 
 WINDOW_TOKENS = 128
 BATCH_TOKENS = 1024  # small enough for the cache, and for the heap to stay whole over millions of rows
-BLOCK = 4096  # texts that are sorted by length; meanwhile the next ones are encoded
+BLOCK = 1024  # texts that are sorted by length; meanwhile the next ones are encoded
 PREFIX_TOKENS = 16_384  # that the rows of a batch continue from: each row has attention's keys and values of its own
 
 
@@ -95,12 +96,18 @@ class Reader:
         return Vectors((total_ND / lengths_N).float(), counts, sum(map(len, ids)))
 
     def _encoded(self, texts: Sequence[str], blocks: Sequence[slice]) -> Iterator[list[list[int]]]:
-        """The ids of each block's texts; those that are the same are encoded once."""
+        """The ids of each block's texts; a text is encoded once, and its ids are kept as long as blocks need them."""
+        needed = Counter(text for block in blocks for text in set(texts[block]))
         known: dict[str, list[int]] = {}
         for block in blocks:
-            fresh = [text for text in dict.fromkeys(texts[block]) if text not in known]
-            known.update(zip(fresh, self.vocabulary.encode_batch(fresh), strict=True))
+            distinct = dict.fromkeys(texts[block])
+            fresh = [text for text in distinct if text not in known]
+            known.update(zip(fresh, self.vocabulary.encode_batch(fresh, torch.get_num_threads()), strict=True))
             yield [known[text] for text in texts[block]]
+            needed.subtract(list(distinct))
+            for text in distinct:
+                if not needed[text]:
+                    del known[text]
 
     @torch.inference_mode()
     def _pooled(self, rows: list[list[int]], prefixes: list[Prefix]) -> Tensor:

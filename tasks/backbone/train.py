@@ -98,7 +98,7 @@ def main(
         "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
         "named labels": Part(NamedLabels(sets, 32 * scale), share=0.8, weight=0.5),
         "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
-        "opinions": Part(Opinions(judged, 800 * scale), share=0.5),
+        "opinions": Part(Opinions(judged, 800 * scale), share=0.8),
     }
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
     leave()

@@ -43,7 +43,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
             cross-validation, 10 on fewer than 50 rows.
         shrinkage: of the within-class covariance that the vectors are whitened by, from above 0 to 1, which is not
             at all; "auto": by cross-validation, 1 on fewer than 50 rows.
-        class_weight: None, "balanced", or (linear, one label a text) a weight for each class.
+        class_weight: None, "balanced", or (linear, one label a text) a weight for each class, in learning; what is
+            learned is calibrated on the rows as they are.
         cv: folds for choosing C and shrinkage and for calibrating, a scikit-learn splitter, or a list of splits.
             From 5,000 rows on one fold of a whole number is used. Rows of one text fall into one fold of a whole
             number; other splits are taken as they are.
@@ -95,12 +96,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         """
         plan = self._plan()
         texts, targets, weight_N = self._rows(X, y, sample_weight)
-        _check_classes(targets, weight_N)
+        emphasis_N = self._emphasis(targets)
+        _check_classes(targets, weight_N if emphasis_N is None else weight_N * emphasis_N)
         if self.method in ("lora", "full"):
             if sample_weight is not None:
                 raise NautileError(f'method={self.method!r} takes no sample_weight; use method="linear"')
             return self._take(fit_tuned(texts, targets, self.method, plan), targets)
-        rows = Rows(read_vectors(plan.base, texts), targets.truth_NC, weight_N, targets.kind, groups_of(texts))
+        vectors_ND, group_N = read_vectors(plan.base, texts), groups_of(texts)
+        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N)
         fitted = fit_rows(rows, plan) if self.method == "linear" else fit_auto(texts, targets, rows, plan)
         return self._take(fitted, targets, rows)
 
@@ -128,7 +131,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         else:
             targets = merge([targets], classes)
         _check_classes(targets)
-        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N)
+        emphasis_N = self._emphasis(targets)
+        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N)
         return self._take(fit_rows(rows, plan), targets, rows)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -203,20 +207,16 @@ class Classifier(ClassifierMixin, BaseEstimator):
         targets = read_targets(y, self.multi_label)
         texts = self._texts(X)
         check_consistent_length(texts, targets.truth_NC)
-        return texts, targets, self._weights(targets, sample_weight)
+        return texts, targets, _weights(len(texts), sample_weight)
 
-    def _weights(self, targets: Targets, given: Any) -> Array:
-        N = len(targets.truth_NC)
-        weight_N = np.ones(N) if given is None else np.array(given, dtype=float)
-        if weight_N.shape != (N,):
-            raise NautileError(f"sample_weight has the shape {weight_N.shape}; give one number for each of {N} rows")
-        if not np.isfinite(weight_N).all() or (weight_N < 0).any() or not weight_N.any():
-            raise NautileError("sample_weight must be finite numbers, none below zero and not all zero")
+    def _emphasis(self, targets: Targets) -> Array | None:
+        """(N): what `class_weight` says; None where it says nothing, and for fine-tuning, which weighs by itself."""
         if self.class_weight is None or self.method in ("lora", "full"):
-            return weight_N
+            return None
         if targets.kind == "multi":
             raise NautileError("class_weight is for one label a text; with multi_label=True give sample_weight")
-        return weight_N * compute_sample_weight(self.class_weight, targets.classes[targets.truth_NC.argmax(axis=1)])
+        found: Array = compute_sample_weight(self.class_weight, targets.classes[targets.truth_NC.argmax(axis=1)])
+        return found
 
     def _plan(self) -> Plan:
         if self.method not in METHODS:
@@ -253,6 +253,15 @@ def _number(name: str, value: Any) -> float | None:
     if not isinstance(value, Real) or isinstance(value, bool) or not float(value) > 0:
         raise NautileError(f'{name} must be "auto" or a number above 0, not {value!r}')
     return float(value)
+
+
+def _weights(N: int, given: Any) -> Array:
+    weight_N = np.ones(N) if given is None else np.array(given, dtype=float)
+    if weight_N.shape != (N,):
+        raise NautileError(f"sample_weight has the shape {weight_N.shape}; give one number for each of {N} rows")
+    if not np.isfinite(weight_N).all() or (weight_N < 0).any() or not weight_N.any():
+        raise NautileError("sample_weight must be finite numbers, none below zero and not all zero")
+    return weight_N
 
 
 def _check_classes(targets: Targets, weight_N: Array | None = None) -> None:

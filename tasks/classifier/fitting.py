@@ -111,7 +111,7 @@ def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Pl
 
     The fine-tuned model is kept as it was tried: its held-out fifth has picked its checkpoint and calibrated it.
     """
-    splits = split_rows(rows, FOLDS_OF_TRIAL, plan.seed) if worth_tuning(rows) else []
+    splits = split_rows(rows, FOLDS_OF_TRIAL, plan.seed) if plan.class_weight is None and worth_tuning(rows) else []
     if not splits:
         return fit_rows(rows, plan)
     train, test = splits[0]

@@ -30,9 +30,10 @@ class Linear(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Vectors (N,D), what is true of them (N,C; one-hot for "single"), and how much each counts (N).
+    """Vectors (N,D), what is true of them (N,C; one-hot for "single"), and how often each counts (N).
 
-    Rows of one group (N; any numbers) have the same text.
+    Rows of one group (N; any numbers) have the same text. `emphasis_N` (N) is how much more a row counts in learning,
+    for the sake of rare classes; what is learned is calibrated without it.
     """
 
     vectors_ND: NDArray[np.float32]
@@ -40,11 +41,17 @@ class Rows(NamedTuple):
     weight_N: Array
     kind: Kind
     group_N: NDArray[np.int64]
+    emphasis_N: Array | None = None
+
+    @property
+    def learning(self) -> Array:
+        """(N): how much each row counts in learning."""
+        return self.weight_N if self.emphasis_N is None else self.weight_N * self.emphasis_N
 
     def take(self, index: NDArray[np.int64]) -> "Rows":
         """Some of the rows."""
         taken = (self.vectors_ND[index], self.truth_NC[index], self.weight_N[index])
-        return Rows(*taken, self.kind, self.group_N[index])
+        return Rows(*taken, self.kind, self.group_N[index], None if self.emphasis_N is None else self.emphasis_N[index])
 
 
 class Recipe(NamedTuple):
@@ -59,7 +66,7 @@ class Recipe(NamedTuple):
 
 def fit_linear(rows: Rows, recipe: Recipe, tolerance: float = 1e-6) -> Linear:
     """Fit to all rows; `tolerance` is on the gradient of the mean loss."""
-    share_N = rows.weight_N / rows.weight_N.sum()
+    share_N = rows.learning / rows.learning.sum()
     vectors_ND = rows.vectors_ND.astype(float)
     mean_D = share_N @ vectors_ND
     centred_ND = vectors_ND - mean_D
@@ -92,8 +99,8 @@ def _whitening(centred_ND: Array, truth_NC: Array, share_N: Array, shrinkage: fl
 def _descend(features_ND: Array, rows: Rows, strength: float, tolerance: float) -> tuple[Array, Array]:
     """Weights (C,D) and bias (C) of least cross-entropy with an L2 penalty on the weights."""
     C, D = rows.truth_NC.shape[1], features_ND.shape[1]
-    share_N1 = (rows.weight_N / rows.weight_N.sum())[:, None]
-    penalty = 1 / (strength * rows.weight_N.sum())
+    share_N1 = (rows.learning / rows.learning.sum())[:, None]
+    penalty = 1 / (strength * rows.learning.sum())
 
     def loss(flat: Array) -> tuple[float, Array]:
         weight_CD, bias_C = flat[: C * D].reshape(C, D), flat[C * D :]

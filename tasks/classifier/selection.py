@@ -22,6 +22,7 @@ from scipy.optimize import minimize_scalar
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate
 from nautile.tasks.classifier.linear import Recipe, Rows, cross_entropy, fit_linear
+from nautile.tasks.wording import counted
 
 SHRINKAGES = (1.0, 0.8, 0.3, 0.05)
 STRENGTHS = (10.0, 1.0, 100.0, 0.1)
@@ -42,7 +43,7 @@ class HeldOut(NamedTuple):
 
     def log_loss(self) -> float:
         """The weighted mean, at the temperature where it is least."""
-        weight_M = self.rows.weight_N
+        weight_M = self.rows.learning
 
         def at(log_temperature: float) -> float:
             scaled_MC = self.logits_MC / np.exp(log_temperature)
@@ -51,13 +52,15 @@ class HeldOut(NamedTuple):
         return float(minimize_scalar(at, bounds=LOG_TEMPERATURES, method="bounded", options={"xatol": 0.02}).fun)
 
     def calibration(self) -> Calibration | None:
-        """From the rows, each as often as its weight says; None where they are fewer than 20."""
-        index = as_often(self.rows.weight_N)
-        if len(index) < FEWEST_ROWS:
+        """From the rows, each as often as its weight says; None where they are worth fewer than 20 different texts."""
+        index, independent = as_often(self.rows.weight_N), worth(self.rows)
+        if independent < FEWEST_ROWS:
             return None
         truth_MC = self.rows.truth_NC[index]
         truth = truth_MC.astype(bool) if self.rows.kind == "multi" else truth_MC.argmax(axis=1)
-        return calibrate(self.logits_MC[index], truth, self.rows.kind, "cross-validated training rows")
+        unseen = int((truth_MC.sum(axis=0) == 0).sum())
+        source = "cross-validated training rows" + f", none of them of {counted(unseen, 'label')}" * (unseen > 0)
+        return calibrate(self.logits_MC[index], truth, self.rows.kind, source, independent)
 
 
 def choose_recipe(
@@ -68,7 +71,7 @@ def choose_recipe(
     On fewer than 50 rows, where the least loss is mostly luck, it is the first of each; so it is without `splits`,
     and then nothing is held out.
     """
-    few = len(as_often(rows.weight_N)) < FEWEST_TO_CHOOSE
+    few = worth(rows) < FEWEST_TO_CHOOSE
     shrinkages = (shrinkage,) if shrinkage else SHRINKAGES[:1] if few else SHRINKAGES
     strengths = (strength,) if strength else STRENGTHS[:1] if few else STRENGTHS
     best = Recipe(shrinkages[0], strengths[0])
@@ -95,22 +98,22 @@ def hold_out(rows: Rows, splits: list[Split], recipe: Recipe) -> HeldOut:
 def split_rows(rows: Rows, cv: Any, seed: int) -> list[Split]:
     """Splits (train, test) of the rows: `cv` folds, or what a scikit-learn splitter or a list of splits says.
 
-    Folds are of distinct texts, so that none is held out that training has seen, and stratified by class; the only
-    text of a class is never held out, so that no class is missing from training. From 5,000 rows on the first fold
-    alone is held out. Splits that are given are taken as they are.
+    Folds are of distinct texts, so that none is held out that training has seen, and stratified by class ("multi": by a
+    row's rarest one); the only text of a class is never held out, so that no class is missing from training. From
+    5,000 rows on the first fold alone is held out. Splits that are given are taken as they are.
 
     Raises:
         NautileError: a `cv` that is none of these, or fewer than 2 folds.
     """
     splits = _folds(rows, int(cv), seed) if isinstance(cv, int | np.integer) else _given(rows.truth_NC, cv)
-    return [split for split in splits if all(rows.weight_N[part].sum() > 0 for part in split)]
+    return [split for split in splits if all(rows.learning[part].sum() > 0 for part in split)]
 
 
 def _folds(rows: Rows, folds: int, seed: int) -> list[Split]:
     if folds < 2:
         raise NautileError(f"cv must be at least 2, not {folds}")
     N = len(rows.truth_NC)
-    class_N = np.zeros(N, dtype=np.int64) if rows.kind == "multi" else rows.truth_NC.argmax(axis=1)
+    class_N = _strata(rows)
     order = np.random.default_rng(seed).permutation(N)
     order = order[np.argsort(class_N[order], kind="stable")]
     fold_N = np.empty(N, dtype=np.int64)
@@ -121,6 +124,16 @@ def _folds(rows: Rows, folds: int, seed: int) -> list[Split]:
     fold_N[np.isin(rows.group_N, rows.group_N[alone_N])] = -1
     tests = [np.flatnonzero(fold_N == fold) for fold in range(1 if N >= ONE_SPLIT_FROM else folds)]
     return [(np.flatnonzero(fold_N != fold), test) for fold, test in enumerate(tests)]
+
+
+def _strata(rows: Rows) -> Index:
+    """(N): each row's class; for "multi" its rarest one, and C where it has none."""
+    if rows.kind != "multi":
+        return rows.truth_NC.argmax(axis=1)
+    N, C = rows.truth_NC.shape
+    truth_NC = rows.truth_NC.astype(bool)
+    rarest_N: Index = np.where(truth_NC, truth_NC.sum(axis=0), N + 1).argmin(axis=1)
+    return np.where(truth_NC.any(axis=1), rarest_N, C)
 
 
 def _ranks(group_N: Index) -> Index:
@@ -136,6 +149,13 @@ def _given(truth_NC: Array, cv: Any) -> list[Split]:
         return [(np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)) for train, test in splits]
     except (AttributeError, TypeError):
         raise NautileError("cv must be a number of folds, a scikit-learn splitter or a list of splits") from None
+
+
+def worth(rows: Rows) -> int:
+    """As how many different texts of equal weight the rows tell (Kish 1965): copies and heavy rows tell little more."""
+    _, place_N = np.unique(rows.group_N, return_inverse=True)
+    weight_G = np.bincount(place_N, rows.weight_N)
+    return int(round(weight_G.sum() ** 2 / max((weight_G**2).sum(), 1e-300), 6))
 
 
 def as_often(weight_N: Array) -> Index:

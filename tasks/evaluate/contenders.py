@@ -119,7 +119,7 @@ def find_contender(
 
 
 def as_kind(contender: Contender, kind: Kind | None) -> Contender:
-    """The same, its labels judged as ordered ("ordinal") or not ("single").
+    """The same, its labels judged as ordered ("ordinal") or not ("single"); numbers are ordered by their value.
 
     Raises:
         NautileError: a kind that the model's probabilities cannot be read as.
@@ -128,7 +128,11 @@ def as_kind(contender: Contender, kind: Kind | None) -> Contender:
         return contender
     if "multi" in (kind, contender.kind):
         raise NautileError(f"{contender.name} judges as {contender.kind}; it cannot be evaluated as {kind}")
-    return replace(contender, kind=kind)
+    contender = replace(contender, kind=kind)
+    try:
+        return in_order(contender, tuple(sorted(contender.labels, key=float)))
+    except ValueError:  # names, whose order is the model's
+        return contender
 
 
 def in_order(contender: Contender, labels: tuple[str, ...]) -> Contender:

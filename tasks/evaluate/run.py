@@ -121,7 +121,7 @@ def evaluate(
     summary = Summary(
         model=first.name,
         data=str(data) if isinstance(data, str | Path) else "the data given",
-        notes=[*rows.notes, *left_out, *notes, *changes],
+        notes=[*rows.notes, *_order(first), *left_out, *notes, *changes],
         figures=figures(judged[0], resamples, seed),
         comparisons=[
             compare(judged[0], other, (first.name, found.name), figures(other, resamples, seed), resamples, seed)
@@ -156,6 +156,11 @@ def _baselines(
     if shared := len(set(rows.texts) & set(examples.texts)):
         notes.append(f"the baselines were trained on {counted(shared, 'text')} of these")
     return [train_baseline(cast(Baseline, name), examples) for name in dict.fromkeys(names)], notes
+
+
+def _order(contender: Contender) -> list[str]:
+    """What is said of ordered labels: their order is the model's, which may not know of any."""
+    return [f"ordinal, in this order: {' < '.join(contender.labels)}"] if contender.kind == "ordinal" else []
 
 
 def _opponents(first: Contender, others: list[Contender]) -> list[Contender]:

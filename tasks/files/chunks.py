@@ -55,15 +55,23 @@ class TableChunk:
 
     def values(self, column: str) -> list[object]:
         """The cells of one column, in row order."""
-        return self.rows.column(column).to_pylist()
+        return _cells(self.rows.column(column))
 
     def records(self) -> Iterable[Sequence[object]]:
         """The rows, each with its cells in column order."""
-        return zip(*(column.to_pylist() for column in self.rows.columns), strict=True)
+        return zip(*map(_cells, self.rows.columns), strict=True)
 
     def table(self) -> pa.Table:
         """The rows as they were read."""
         return self.rows
+
+
+def _cells(column: pa.ChunkedArray) -> list[object]:
+    """Python's values; as texts where some are dates that Python has no word for, such as those after 9999."""
+    try:
+        return column.to_pylist()
+    except (OverflowError, ValueError):
+        return column.cast(pa.string()).to_pylist()
 
 
 Chunk = ListChunk | TableChunk

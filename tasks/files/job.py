@@ -16,14 +16,11 @@ from nautile.tasks.files.tally import Tally, tally_of
 from nautile.tasks.files.values import mended
 from nautile.tasks.files.workspace import Workspace
 from nautile.tasks.files.writers import Results, Writer
+from nautile.tasks.once import Judging, Once
 
 
-class Judge(Protocol):
-    """What `nautile.tasks.classify.load_judge` gives."""
-
-    @property
-    def columns(self) -> Mapping[str, pa.DataType]:
-        """The result columns in their order, and their types; windows, note and those of `main` are among them."""
+class Judge(Judging, Protocol):
+    """What `nautile.tasks.classify.load_judge` gives; windows, note and those of `main` are among its columns."""
 
     @property
     def main(self) -> tuple[str, str]:
@@ -36,9 +33,6 @@ class Judge(Protocol):
     @property
     def spared(self) -> str:
         """How much reading was spared so far, or nothing."""
-
-    def __call__(self, texts: list[object], /) -> Mapping[str, list[object]]:
-        """The result columns, each as long as `texts` and in its order."""
 
 
 class Watcher(Protocol):
@@ -78,9 +72,9 @@ class Job:
     def stream(self, watcher: Watcher) -> Iterator[tuple[Chunk, Results, Tally]]:
         """Judge chunk by chunk, after the source was checked to its end if it can be read twice."""
         watcher.begin(self._checked(watcher))
+        once = Once(self.judge)
         for chunk in self.rows.chunks:
-            yield chunk, *self._judged(chunk)
-            watcher.advance(len(chunk), judged=True)
+            yield chunk, *self._judged(chunk, once, watcher)
 
     def to_file(
         self, workspace: Workspace, writer: Writer, options: Mapping[str, object], resume: bool, watcher: Watcher
@@ -88,8 +82,14 @@ class Job:
         """Judge what is not judged yet, keep every chunk as it is done, and put the whole in the output's place.
 
         `options` are all that besides the source decides the output; a resumed job must have the same.
-        Raises NautileError when they differ, and when the input changes meanwhile.
+        Raises NautileError when they differ, when the input changes meanwhile, and where another job has the output.
         """
+        with workspace.held():
+            return self._to_held(workspace, writer, options, resume, watcher)
+
+    def _to_held(
+        self, workspace: Workspace, writer: Writer, options: Mapping[str, object], resume: bool, watcher: Watcher
+    ) -> Tally:
         before = self.source.fingerprint()
         identity = {**before, **options, "chunk limits": [CHUNK_ROWS, CHUNK_CHARACTERS]}
         total = workspace.started(identity) if resume else None
@@ -97,10 +97,10 @@ class Job:
             total = self._checked(watcher)
             workspace.begin(identity, total)
         watcher.begin(total)
-        done, count = Tally(), 0
+        done, count, once = Tally(), 0, Once(self.judge)
         try:
             for chunk in self.rows.chunks:
-                done.add(self._part(count, chunk, workspace, writer, watcher))
+                done.add(self._part(count, chunk, once, workspace, writer, watcher))
                 count += 1
             if self.source.fingerprint() != before or done.rows != (done.rows if total is None else total):
                 raise NautileError(f"{self.source.name} changed while it was read; start again with --overwrite")
@@ -120,20 +120,23 @@ class Job:
                 watcher.check(len(chunk))
         return total
 
-    def _part(self, number: int, chunk: Chunk, workspace: Workspace, writer: Writer, watcher: Watcher) -> Tally:
+    def _part(
+        self, number: int, chunk: Chunk, once: Once, workspace: Workspace, writer: Writer, watcher: Watcher
+    ) -> Tally:
         kept = workspace.finished(number)
         if kept is None:
-            results, tally = self._judged(chunk)
-            workspace.keep(number, writer.part(chunk, results), tally)
+            results, tally = self._judged(chunk, once, watcher)
+            workspace.keep(number, writer.part(chunk, results), tally, once.added())
         else:
-            tally = kept
+            tally, answers = kept
+            once.learn(answers)
+            watcher.advance(len(chunk), judged=False)
         assert tally.rows == len(chunk), f"part {number} has {tally.rows} rows, the input {len(chunk)}"
-        watcher.advance(len(chunk), judged=kept is None)
         return tally
 
-    def _judged(self, chunk: Chunk) -> tuple[Results, Tally]:
+    def _judged(self, chunk: Chunk, once: Once, watcher: Watcher) -> tuple[Results, Tally]:
         texts = [mended(cell) if isinstance(cell, str) else cell for cell in chunk.values(self.column)]
-        found = self.judge(texts)
+        found = once(texts, lambda rows: watcher.advance(rows, judged=True))
         columns = {name: found[name] for name in self.judge.columns}
         assert all(len(values) == len(chunk) for values in columns.values()), "the judge lost or added a row"
         label, agreement = columns[self.judge.main[0]], columns.get("agreement", [])

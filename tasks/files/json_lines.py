@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, read as strict JSON so that it can be written back as it was."""
+"""JSON Lines: one object a line, read as strict JSON and written back as it was, but for digits beyond a double's."""
 
 import json
 import math

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nautile.errors import NautileError
@@ -30,7 +31,7 @@ def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
     try:
         for batch in file.iter_batches(_batch_rows(file.metadata), use_threads=False):
             batch.validate(full=True)
-            yield from _halved(batch)
+            yield from _halved(_trimmed(batch))
     except (pa.ArrowException, OSError) as error:
         raise NautileError(f"{path} is damaged ({error})") from error
 
@@ -39,6 +40,20 @@ def _batch_rows(metadata: pq.FileMetaData) -> int:
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     widest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=1.0)
     return int(min(CHUNK_ROWS, max(1, CHUNK_CHARACTERS // max(widest, 1))))
+
+
+def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows; a categorical column holds only the categories that they use, in their order.
+
+    Each batch comes with the whole list, which may be millions of times as long as the batch.
+    """
+    for place, column in enumerate(batch.columns):
+        if isinstance(column, pa.DictionaryArray) and len(column.dictionary) > len(column):
+            used = pc.unique(column.indices).drop_null().sort()
+            indices = pc.index_in(column.indices, used).cast(column.type.index_type)
+            column = pa.DictionaryArray.from_arrays(indices, column.dictionary.take(used), ordered=column.type.ordered)
+            batch = batch.set_column(place, batch.schema.field(place), column)
+    return batch
 
 
 def _halved(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

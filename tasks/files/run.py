@@ -64,6 +64,7 @@ class Request:
         `identity` says which judge that is; see `judge_identity`.
         """
         source = self._source()
+        piped_to = self._format_of_pipe()
         output_format = format_of(self.output) if self.output else None
         workspace = prepared(self.output, source, self.resume, self.overwrite) if self.output else None
         with opened_job(source, load, self.column, self.prefix) as job:
@@ -73,7 +74,7 @@ class Request:
             elif sys.stdout.isatty():
                 tally = self._to_terminal(job, meter)
             else:
-                tally = self._to_pipe(job, meter)
+                tally = self._to_pipe(job, meter, piped_to)
         if not self.quiet:
             where = f"; written to {self.output}" if self.output else ""
             said = [f"{tally.sentence()}; {meter.rate:,.0f} rows/s{where}", job.judge.remark, job.judge.spared]
@@ -113,8 +114,19 @@ class Request:
         preview.show(Console(), total)
         return total
 
-    def _to_pipe(self, job: Job, meter: Meter) -> Tally:
-        format = Format(self.format if self.format in ("tsv", "jsonl") else "csv")
+    @property
+    def kept(self) -> bool:
+        """Whether parts of the output are there that outlive a stop."""
+        return self.output is not None and any(Workspace(self.output.resolve()).folder.glob("*.part"))
+
+    def _format_of_pipe(self) -> Format:
+        """What goes to standard output where that is no terminal; raises NautileError."""
+        kind = check_kind(self.format or "csv")
+        if kind == "parquet" and not self.output and not sys.stdout.isatty():
+            raise NautileError("Parquet can't go through a pipe; name a file with --output, such as out.parquet")
+        return Format(kind)
+
+    def _to_pipe(self, job: Job, meter: Meter, format: Format) -> Tally:
         writer = writer_for(format, self._dialect(format), job.rows.schema, job.results)
         total, out = Tally(), sys.stdout.buffer
 

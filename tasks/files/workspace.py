@@ -1,8 +1,11 @@
 """The finished parts of a job, in a folder beside its output: what outlives a kill."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +16,8 @@ from nautile.tasks.files.tally import Tally
 class Workspace:
     """`<output>.partial/`: `manifest.json`, a `<number>.part` for every finished chunk, and nothing half-written.
 
-    A part is one line of JSON (the tally and the size of what follows) and then the bytes of the part.
+    A part is one line of JSON (the tally and the sizes of what follows), the bytes of the part, and the answers that
+    later parts may need again.
     """
 
     def __init__(self, output: Path) -> None:
@@ -35,10 +39,28 @@ class Workspace:
         if self.output.exists() and not (overwrite or (resume and started)):
             raise NautileError(f"{self.output} exists already; pass --overwrite to replace it")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and keep other jobs out of it (where the system can); an empty one is gone in the end.
+
+        Raises NautileError where another job has it.
+        """
+        self.folder.mkdir(exist_ok=True)
+        handle = _locked(self.folder)
+        try:
+            for half in self.folder.glob("*.half"):  # of a job that was killed
+                half.unlink()
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+            with suppress(OSError):
+                self.folder.rmdir()
+
     def begin(self, job: dict[str, object], rows: int | None) -> None:
         """Start afresh: empty the folder and note what the job is and how many rows it will read, if known."""
-        self.clear()
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
+        self._empty()
         manifest = json.dumps({"job": job, "rows": rows}, indent=1)
         self._write("manifest.json", lambda stream: stream.write(manifest.encode()))
 
@@ -52,9 +74,11 @@ class Workspace:
             return None
         try:
             manifest = json.loads(path.read_bytes())
-            before, rows = dict(manifest["job"]), int(manifest["rows"])
+            before, rows = dict(manifest["job"]), manifest["rows"]
         except (ValueError, TypeError, KeyError) as error:
             raise NautileError(f"{path} is damaged; pass --overwrite without --resume to start again") from error
+        if not isinstance(rows, int):
+            raise NautileError(f"{self.folder} was begun from a pipe, which can't be read again; pass --overwrite")
         changed = [name for name in {**before, **job} if before.get(name) != job.get(name)]
         if changed:
             raise NautileError(
@@ -63,39 +87,47 @@ class Workspace:
             )
         return rows
 
-    def finished(self, number: int) -> Tally | None:
-        """The tally of a part that is there and whole."""
+    def finished(self, number: int) -> tuple[Tally, bytes] | None:
+        """The tally and the answers of a part that is there and whole."""
         path = self._part(number)
         if not path.exists():
             return None
         with path.open("rb") as stream:
             line = stream.readline()
             rest = path.stat().st_size - stream.tell()
-        header = json.loads(line) if line.endswith(b"\n") else None
-        return Tally.from_dict(header["tally"]) if header and header["size"] == rest else None
+            header = json.loads(line) if line.endswith(b"\n") else None
+            if not header or header["size"] + header["answers"] != rest:
+                return None
+            stream.seek(header["size"], os.SEEK_CUR)
+            return Tally.from_dict(header["tally"]), stream.read()
 
-    def keep(self, number: int, part: bytes, tally: Tally) -> None:
+    def keep(self, number: int, part: bytes, tally: Tally, answers: bytes) -> None:
         """Make a part outlive this process and a power cut."""
-        header = json.dumps({"size": len(part), "tally": tally.as_dict()}).encode() + b"\n"
-        self._write(self._part(number).name, lambda stream: stream.writelines((header, part)))
+        sizes = {"size": len(part), "answers": len(answers)}
+        header = json.dumps({**sizes, "tally": tally.as_dict()}).encode() + b"\n"
+        self._write(self._part(number).name, lambda stream: stream.writelines((header, part, answers)))
 
     def publish(self, count: int, join: Callable[[Iterator[bytes], BinaryIO], None]) -> None:
         """Join parts 0 to `count` - 1 and put the result in the output's place in one step."""
         self._write("joined", lambda stream: join(self._parts(count), stream))
+        if self.output.exists():
+            shutil.copymode(self.output, self.folder / "joined")
         (self.folder / "joined").replace(self.output)
         _sync(self.output.parent)
         self.clear()
 
     def clear(self) -> None:
         """Remove the folder and what a job has put there; raises NautileError if it holds anything else."""
-        if not self.folder.exists():
-            return
+        if self.folder.exists():
+            self._empty()
+            self.folder.rmdir()
+
+    def _empty(self) -> None:
         for path in self.folder.iterdir():
             if path.suffix not in (".part", ".half") and path.name not in ("manifest.json", "joined"):
                 raise NautileError(f"{path} was not written by a job of ours; move it, then go on")
         for path in sorted(self.folder.iterdir(), key=lambda path: path.name == "manifest.json"):
             path.unlink()
-        self.folder.rmdir()
 
     def _part(self, number: int) -> Path:
         return self.folder / f"{number:08d}.part"
@@ -103,16 +135,19 @@ class Workspace:
     def _parts(self, count: int) -> Iterator[bytes]:
         for number in range(count):
             with self._part(number).open("rb") as stream:
-                stream.readline()
-                yield stream.read()
+                yield stream.read(json.loads(stream.readline())["size"])
 
     def _write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
         half = self.folder / f"{name}.{os.getpid()}.half"
-        with half.open("wb") as stream:
-            fill(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        half.replace(self.folder / name)
+        try:
+            with half.open("wb") as stream:
+                fill(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            half.replace(self.folder / name)
+        except BaseException:  # a full disk, Ctrl-C: half a file helps nobody
+            half.unlink(missing_ok=True)
+            raise
         _sync(self.folder)
 
 
@@ -124,6 +159,23 @@ def _check_place(output: Path) -> None:
         raise NautileError(f"{output} is not a regular file; name one as the output")
     if not os.access(folder, os.W_OK):
         raise NautileError(f"{output}: the folder {folder} can't be written to")
+
+
+def _locked(folder: Path) -> int | None:
+    """A handle that keeps the folder locked while it is open; None where the system has no such lock."""
+    if os.name != "posix":
+        return None
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise NautileError(f"{folder}: another job is writing this output; wait for it, or name another") from None
+        return None  # a file system without locks
+    return handle
 
 
 def _sync(folder: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nautile.engine.reader import Reader
 from nautile.model.heads import NautileForSequenceClassification
-from nautile.tasks.calibrate import FOLDS, Array, folds_of
+from nautile.tasks.calibrate import FOLDS, Array, folds_of_texts
 from nautile.tasks.finetune.losses import Loss, balanced, make_loss
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
@@ -51,7 +51,7 @@ def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Ar
 
 def _refitted(train_ND: Tensor, valid_ND: Tensor, split: Split, strength: float, weigh: bool) -> tuple[Head, Array]:
     """The head of all rows, and the validation rows' logits (N,C) by heads that did not learn from their fifth."""
-    folds = folds_of(len(valid_ND))
+    folds = folds_of_texts(split.valid.texts)
 
     def fitted(learned: np.ndarray) -> Head:
         vectors_ND = torch.cat([train_ND, valid_ND[torch.from_numpy(learned)]])
@@ -64,7 +64,7 @@ def _refitted(train_ND: Tensor, valid_ND: Tensor, split: Split, strength: float,
     head = fitted(np.ones(len(valid_ND), dtype=bool))
     if head.kind != "single":
         return head, logits_NC
-    offsets_C, logits_NC = fit_offsets(logits_NC, split.valid.truth)
+    offsets_C, logits_NC = fit_offsets(logits_NC, split.valid.truth, folds)
     return replace(head, bias_C=head.bias_C + torch.from_numpy(offsets_C).float()), logits_NC
 
 

@@ -50,7 +50,8 @@ class Options(BaseModel):
     )
     method: Literal["lora", "full", "head"] = Field("lora", description="What trains: an adapter, all, the head only.")
     refit: bool = Field(
-        False, description="head: in the end learn from the validation rows too; figures are then cross-fitted."
+        False,
+        description="head: in the end learn from the validation rows too; figures are cross-fitted, but multi's F1.",
     )
     rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     alpha: float = Field(32.0, gt=0, description="LoRA updates are scaled by alpha / rank.")

@@ -69,8 +69,9 @@ def make_outcome(
     judged = Judged(valid.labels, valid.kind, shares_NC, valid.truth, calibration, options.out_of_scope)
     found = figures(judged, RESAMPLES)
     if calibration is not None:
-        found = found.model_copy(update={"ece": Estimate(value=calibration.ece)})
-        notes = (*notes, "ECE is cross-fitted: each fifth of the validation rows at the temperature of the others")
+        found = found.model_copy(update={"ece": Estimate(value=calibration.ece), "sets": None})
+        said = "ECE is cross-fitted: each fifth of the validation rows at the temperature of the others"
+        notes = (*notes, f"{said}; how often prediction sets hold the truth, only rows not seen here can tell")
     return Outcome(options, split, training, calibration, judged, found, notes)
 
 
