@@ -84,7 +84,8 @@ def classify(
         permutations: average over so many orders of the labels; `agreement` then says how many agree with the answer.
         threshold: a row below this confidence gets no label; with several labels a text: each label's own threshold.
         answer_share: answer about this share of rows, the surest ones; needs a calibrated model.
-        set_coverage: add `set`, labels that hold the truth in this share of rows; needs a calibrated model.
+        set_coverage: add `set`, labels that hold the truth in this share of rows like those that the model was
+            calibrated on; needs a calibrated model.
         detail: a probability column a label; False where there are many.
         model: a fine-tuned folder or a checkpoint with labels in place of a task; with `labels` the base to use.
         precision: "bfloat16" reads faster where the processor multiplies such numbers; seldom is a label another.

@@ -87,6 +87,18 @@ BAD: dict[str, tuple[Setting, list[str], str]] = {
     "broken JSON": (write("in.jsonl", '{"text": 1}\n{"text": \n'), ["in.jsonl"], "line 2: broken JSON"),
     "JSON that is no object": (write("in.jsonl", '{"text": 1}\n["a"]\n'), ["in.jsonl"], "line 2: no JSON object"),
     "NaN in JSON": (write("in.jsonl", '{"text": NaN}\n'), ["in.jsonl"], "line 1: NaN is not JSON"),
+    "no name of a model": (write("in.csv", GOOD), ["in.csv", "--model", ""], "model is an empty name"),
+    "an odd format of texts": (write("in.csv", GOOD), ["--text", "hi", "--format", "xml"], "unknown format 'xml'"),
+    "Parquet to a pipe": (
+        write_parquet("in.parquet", VARIED),
+        ["in.parquet", "--format", "parquet"],
+        "name a file with --output",
+    ),
+    "a label twice": (
+        lambda folder: [write("in.csv", GOOD)(folder), write("l.json", '{"a": "x", "b": "", "a": "y"}')(folder)],
+        ["in.csv", "--labels", "l.json"],
+        "'a' stands there twice",
+    ),
     "a key too late": (
         write("in.jsonl", b'{"text": "a"}\n' * CHUNK_ROWS + b'{"txt": "a"}\n'),
         ["in.jsonl"],

@@ -15,6 +15,7 @@ from nautile.tasks.calibrate import (
     choose,
     confidence_of,
     ece,
+    folds_of_texts,
     prediction_sets,
     probabilities,
     threshold_for,
@@ -177,6 +178,33 @@ def test_what_cannot_be_calibrated_or_asked() -> None:
             prediction_sets(np.ones((1, 3)) / 3, fitted, share)
         with pytest.raises(NautileError, match="above 0 and below 1"):
             threshold_for(fitted, share)
+
+
+def test_rows_that_are_all_right_are_no_reason_to_be_certain() -> None:
+    truth = np.arange(30) % 3
+    logits = np.eye(3)[truth]
+    for n in (20, 30):
+        fitted = calibrate(logits[:n], truth[:n], "single", "a draw")
+        assert probabilities(logits, "single", fitted).max() == pytest.approx(1 - 1 / (n + 2), abs=0.005)
+    many = calibrate(logits, logits > 0, "multi", "a draw")
+    assert probabilities(logits, "multi", many).max() < 0.98
+
+
+def test_rows_of_one_text_are_in_one_fold() -> None:
+    texts = [f"text {n % 37}" for n in range(200)]
+    folds = folds_of_texts(texts)
+    assert set(folds) == set(range(5))
+    assert all(len({fold for fold, text in zip(folds, texts, strict=True) if text == one}) == 1 for one in set(texts))
+
+
+def test_copies_are_no_further_evidence() -> None:
+    logits, truth = draw(30, 4, 5)
+    copied = np.repeat(np.arange(30), 10)
+    fitted = calibrate(logits[copied], truth[copied], "single", "a draw", independent=30)
+    assert fitted.rows == 30
+    assert prediction_sets(probabilities(logits, "single", fitted), fitted, 0.97).all()
+    with pytest.raises(NautileError, match="19 held-out rows are too few"):
+        calibrate(logits[copied], truth[copied], "single", "a draw", independent=19)
 
 
 def test_offsets_undo_what_was_added_to_a_label_and_are_fitted_without_the_row() -> None:

@@ -335,6 +335,13 @@ def test_partial_fit_is_fit_on_all_rows_so_far(linear: Classifier, base: str) ->
     assert set(part.predict(X)) == {"fruit"}
     part.partial_fit(X[5:9], y[5:9]).partial_fit(X[9:], y[9:])
     np.testing.assert_allclose(part.predict_proba(X), linear.fit(X, y).predict_proba(X), rtol=1e-6)
+    balanced = clone(linear).set_params(class_weight="balanced")
+    metals = [n for n, label in enumerate(y) if label == "metal"]
+    some = [n for n in range(len(y)) if n not in metals[2:]]
+    in_parts = clone(balanced).partial_fit([X[n] for n in some[:4]], [y[n] for n in some[:4]], classes=sorted(WORDS))
+    in_parts.partial_fit([X[n] for n in some[4:]], [y[n] for n in some[4:]])
+    whole = balanced.fit([X[n] for n in some], [y[n] for n in some])
+    np.testing.assert_allclose(in_parts.predict_proba(X), whole.predict_proba(X), rtol=1e-6)
     grown = pickle.loads(pickle.dumps(linear)).partial_fit(["yes", "no"], ["word", "word"])
     assert grown.classes_.tolist() == ["fruit", "metal", "river", "word"]
     with pytest.raises(NautileError, match="texts in one batch and numbers"):

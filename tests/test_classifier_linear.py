@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from nautile.tasks.calibrate import probabilities
 from nautile.tasks.classifier.linear import Recipe, Rows, fit_linear
-from nautile.tasks.classifier.selection import as_often, choose_recipe, hold_out, split_rows
+from nautile.tasks.classifier.selection import as_often, choose_recipe, hold_out, split_rows, worth
 
 
 def blobs(seed: int, N: int = 60, D: int = 6, C: int = 3) -> Rows:
@@ -112,6 +112,40 @@ def test_repeated_texts_do_not_make_probabilities_sure() -> None:
     _, held = choose_recipe(rows, split_rows(rows, 5, 0), 1.0, 100.0)
     assert held is not None
     assert held.log_loss() > 0.6
+
+
+def test_rows_are_worth_their_texts_and_heavy_ones_little_more() -> None:
+    rows = labelled_rows([0, 1] * 30, list(np.arange(60) // 2))
+    assert worth(rows) == 30
+    assert worth(rows._replace(group_N=np.arange(60))) == 60
+    assert worth(rows._replace(group_N=np.arange(60), weight_N=np.full(60, 7.0))) == 60
+    heavy_N = np.where(np.arange(60) < 2, 1000.0, 1.0)
+    assert worth(rows._replace(group_N=np.arange(60), weight_N=heavy_N)) == 2
+
+
+def test_emphasis_is_for_learning_alone() -> None:
+    rng = np.random.default_rng(1)
+    truth = (rng.random(400) < 0.15).astype(int)
+    vectors_ND = (rng.normal(size=(400, 5)) + truth[:, None] * 0.8).astype(np.float32)
+    plain = Rows(vectors_ND, np.eye(2)[truth], np.ones(400), "single", np.arange(400))
+    lifted = plain._replace(emphasis_N=np.where(truth == 1, 6.0, 1.0))
+    recipe = Recipe(1.0, 1.0)
+    usual, more = (fit_linear(rows, recipe).logits(vectors_ND).argmax(1).sum() for rows in (plain, lifted))
+    assert more > usual
+    held = hold_out(lifted, split_rows(lifted, 5, 0), recipe).calibration()
+    assert held is not None
+    assert held.rows == 400
+
+
+def test_a_rare_label_of_many_is_in_every_training_part() -> None:
+    truth = np.zeros((60, 5), dtype=int)
+    truth[:, 0] = 1
+    truth[[3, 9], 3] = 1
+    truth[17, 4] = 1
+    rows = Rows(np.zeros((60, 2), np.float32), truth.astype(float), np.ones(60), "multi", np.arange(60))
+    for train, test in split_rows(rows, 5, 0):
+        assert truth[train].any(axis=0)[[0, 3, 4]].all()
+        assert 17 not in test
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30).filter(any))

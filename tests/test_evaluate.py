@@ -327,6 +327,11 @@ def test_the_order_of_labels_is_the_models() -> None:
     assert found.figures.mean_absolute_error is not None
     assert found.figures.mean_absolute_error.value == pytest.approx(3 / 4)
     assert found.comparisons[0].opponent_figures.mean_absolute_error == found.figures.mean_absolute_error
+    assert "ordinal, in this order: bad < fair < good" in found.summary.notes
+    numbers = evaluate(StandIn(("1", "10", "2")), frame(("1", "1"), ("2", "10")), kind="ordinal", resamples=0)
+    assert "ordinal, in this order: 1 < 2 < 10" in numbers.summary.notes
+    assert numbers.figures.mean_absolute_error is not None
+    assert numbers.figures.mean_absolute_error.value == pytest.approx(1 / 2)
     with pytest.raises(NautileError, match="has other labels"):
         evaluate(StandIn(stars), data, kind="ordinal", against=StandIn(("bad", "good", "odd")))
     with pytest.raises(NautileError, match="cannot be evaluated as multi"):

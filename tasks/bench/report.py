@@ -7,6 +7,7 @@ from nautile.tasks.evaluate.tables import NAMES
 from nautile.tasks.sheets import Sheet, as_markdown
 
 MORE = ("accuracy", "subset_accuracy", "macro_f1", "ece", "in_scope_accuracy", "out_of_scope_auroc")
+COVERAGE = 0.9  # asked of the prediction sets that are reported
 
 
 class Line(Result):
@@ -116,7 +117,8 @@ def more(findings: Findings) -> Sheet:
         summary = line.summary
         opponents = [(found.opponent, found.opponent_figures) for found in summary.comparisons]
         rows += [_more(line.name, name, found) for name, found in ((summary.model, summary.figures), *opponents)]
-    return Sheet("More figures", ("set", "model", "rows", *(NAMES[name] for name in MORE)), rows, prose=True)
+    names = (*(NAMES[name] for name in MORE), f"held by {COVERAGE:.0%} sets")
+    return Sheet("More figures", ("set", "model", "rows", *names), rows, prose=True)
 
 
 def said(estimate: Estimate) -> str:
@@ -133,4 +135,5 @@ def short(value: float) -> str:
 
 def _more(name: str, model: str, figures: Figures) -> tuple[str, ...]:
     found = figures.headline
-    return (name, model, f"{figures.rows:,}", *(said(found[key]) if key in found else "" for key in MORE))
+    held = next((said(sets.held) for sets in figures.sets or () if sets.coverage == COVERAGE), "")
+    return (name, model, f"{figures.rows:,}", *(said(found[key]) if key in found else "" for key in MORE), held)
