@@ -254,6 +254,22 @@ def test_accumulated_steps_equal_one_large_step(tmp_path: Path, base: str) -> No
     tiny.close(weights[0], weights[1])
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_checkpointed_layers_learn_the_same_and_bf16_nearly_so(tmp_path: Path, base: str, method: str) -> None:
+    plain = {name: value for name, value in QUICK.items() if method == "lora" or name != "rank"}
+    losses = [
+        records(finetune(frame(), output=tmp_path / name, base=base, method=method, **{**plain, **changes}))[-1]
+        for name, changes in {
+            "plain": {},
+            "checkpointed": {"gradient_checkpointing": True},
+            "bf16": {"bf16": True},
+        }.items()
+    ]
+    usual, checkpointed, bf16 = (record["eval_log_loss"] for record in losses)
+    assert checkpointed == pytest.approx(usual, abs=1e-5)
+    assert bf16 == pytest.approx(usual, abs=0.05)
+
+
 def test_the_process_is_left_as_it_was(tmp_path: Path, base: str, capfd: pytest.CaptureFixture[str]) -> None:
     random.seed(3), np.random.seed(3), torch.manual_seed(3)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
