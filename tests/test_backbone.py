@@ -76,29 +76,19 @@ def taught(tmp_path: Path) -> Taught:
     return Taught(TEXTS, vectors, VOCABULARY)
 
 
-@pytest.fixture
-def judged(tmp_path: Path) -> Taught:
-    opinions = Vectors(tmp_path / "opinions.f16", 3)
-    opinions.extend(
-        TEXTS, lambda texts: torch.tensor([[0.1, 0.1, 0.8] if "warm" in t else [0.7, 0.2, 0.1] for t in texts])
-    )
-    return Taught(TEXTS, opinions, VOCABULARY)
-
-
 def likeness(learner: Student) -> float:
     with torch.inference_mode():
         return float((learner.matching.embed(learner.read(TEXTS)[0]) * teacher(TEXTS)).sum(-1).mean())
 
 
 @pytest.mark.parametrize("pairs", [0, 40])
-def test_fitted_tokens_bring_the_beginning_close_to_the_teachers(taught: Taught, judged: Taught, pairs: int) -> None:
+def test_fitted_tokens_bring_the_beginning_close_to_the_teacher(taught: Taught, pairs: int) -> None:
     new = student(pairs)
     choose_pairs(new, TEXTS)
     new.begin(torch.randn(VOCABULARY.size, 32), torch.randn(SHARED_WIDTH, 32))
     before = likeness(new)
-    fit_tokens(new, taught, judged, passes=1000, seed=0)
+    fit_tokens(new, taught, passes=1000, seed=0)
     assert likeness(new) > before + 0.2
-    assert agreement(new, judged) > 0.9
     with torch.inference_mode():
         tiny.close(read_tokens(new, TEXTS[:9]), new.read(TEXTS[:9])[0])
 
@@ -117,21 +107,14 @@ def test_the_most_frequent_pairs_of_neighbours_get_vectors() -> None:
     choose_pairs(student(pairs=0), TEXTS)  # nothing to choose
 
 
-def agreement(learner: Student, judged: Taught) -> float:
-    with torch.inference_mode():
-        found = learner.sentiment(learner.read(TEXTS)[0]).argmax(-1)
-    return float((found == judged.vectors[range(len(TEXTS))].argmax(-1)).float().mean())
-
-
-def test_pairs_are_fitted_to_what_a_backbone_without_them_misses(taught: Taught, judged: Taught) -> None:
+def test_pairs_are_fitted_to_what_a_backbone_without_them_misses(taught: Taught) -> None:
     new = student()
     new.begin(torch.randn(VOCABULARY.size, 32), torch.randn(SHARED_WIDTH, 32))
     choose_pairs(new, TEXTS)
     layers = {name: tensor.clone() for name, tensor in new.backbone.named_parameters() if "pairs" not in name}
     before = likeness(new)
-    fit_pairs(new, taught, judged, passes=300, seed=0)
+    fit_pairs(new, taught, passes=300, seed=0)
     assert likeness(new) > before + 0.1
-    assert agreement(new, judged) > 0.8
     assert new.backbone.embed_pairs.vectors.weight[:-1].any()
     assert all(torch.equal(tensor, layers[name]) for name, tensor in new.backbone.named_parameters() if name in layers)
 
@@ -163,16 +146,20 @@ def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -
 
 
 @pytest.fixture
-def objectives(taught: Taught, judged: Taught) -> dict[str, object]:
+def objectives(taught: Taught, tmp_path: Path) -> dict[str, object]:
     labels = [text.split()[:1] for text in TEXTS]
     named = LabelSet(TEXTS, labels, {word: (word, f"{word} indeed") for word in WORDS}, ("{}", "about {}"))
     examples = [Example(text, POSITIVE if "warm" in text else NEGATIVE, has_neutral=False) for text in TEXTS]
+    judged = Vectors(tmp_path / "opinions.f16", 3)
+    judged.extend(
+        TEXTS, lambda texts: torch.tensor([[0.1, 0.1, 0.8] if "warm" in t else [0.7, 0.2, 0.1] for t in texts])
+    )
     return {
         "embedding": Embedding(taught, 60),
         "soft": SoftLabels(taught, 40),
         "named": NamedLabels([named], 8),
         "sentiment": Sentiment(examples, 12),
-        "opinions": Opinions(judged, 60),
+        "opinions": Opinions(Taught(TEXTS, judged, VOCABULARY), 60),
     }
 
 

@@ -86,17 +86,6 @@ def match(found: Tensor, target: Tensor) -> Tensor:
     return distance(found, target) + 0.5 * similar
 
 
-def unlikeness(student: Student, pooled_BD: Tensor, vectors: Tensor) -> Tensor:
-    """How far pooled texts are from the teacher's vectors of them (B, 384)."""
-    return match(student.matching.embed(pooled_BD), vectors.to(student.backbone.device))
-
-
-def dissent(student: Student, pooled_BD: Tensor, probabilities: Tensor) -> Tensor:
-    """How far the sentiment of pooled texts is from the critic's probabilities of it (B, 3)."""
-    target = probabilities.clamp(min=1e-4).log().to(student.backbone.device)
-    return distillation(target, student.sentiment(pooled_BD))
-
-
 @dataclass
 class Embedding:
     """Match the teacher's vectors."""
@@ -107,7 +96,7 @@ class Embedding:
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """1 - cosine, and the divergence of the similarities."""
         texts, vectors = self.taught.draw(self.tokens, rng)
-        return unlikeness(student, student.read(texts)[0], vectors)
+        return match(student.matching.embed(student.read(texts)[0]), vectors.to(student.backbone.device))
 
 
 @dataclass
@@ -193,4 +182,5 @@ class Opinions:
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """The divergence of the student's sentiment from the critic's."""
         texts, probabilities = self.judged.draw(self.tokens, rng)
-        return dissent(student, student.read(texts)[0], probabilities)
+        target = probabilities.clamp(min=1e-4).log().to(student.backbone.device)
+        return distillation(target, student.sentiment(student.read(texts)[0]))

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +12,13 @@ from torch.optim import Adam, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
 from nautile.model.pairs import NO_PAIR, NO_TOKEN, pair_keys
-from nautile.tasks.backbone.objectives import LONGEST, Student, dissent, unlikeness
+from nautile.tasks.backbone.objectives import LONGEST, Student, match
 from nautile.tasks.backbone.vectors import Taught
 
 BATCH, READ, BLOCK = 512, 128, 8192  # texts: of a step, read at once, encoded at once
 MOST = 300_000  # texts that pairs are fitted on, where a backbone reads them
-TOKEN_RATE, HEAD_RATE = 1e-2, 1e-3
+TOKEN_RATE, PROJECTION_RATE = 1e-2, 1e-3
+HELD = 0.6  # of pairs fitted to few texts: on others less of each does as well, and leaves sentiment as it was
 STREAM = 4.0  # times larger at the end: norms undo it, and what untrained layers add to the stream weighs less
 
 
@@ -59,47 +59,31 @@ def choose_pairs(student: Student, texts: Sequence[str]) -> None:
     pairs.keys.fill_(NO_PAIR)[: len(frequent)] = torch.from_numpy(frequent)
 
 
-class Lesson(NamedTuple):
-    """What vectors alone are fitted to: texts, how they are read, and the loss of what is read."""
-
-    taught: Taught
-    rows: Sequence[int]
-    read: Callable[[list[int], list[str]], Tensor]  # rows and their texts, to (B,D)
-    loss: Callable[[Student, Tensor, Tensor], Tensor]  # of pooled texts and what their teacher made of them
-
-
-def fit_tokens(student: Student, taught: Taught, judged: Taught, passes: int, seed: int) -> None:
-    """Bring the means of tokens' and pairs' vectors close to both teachers: `passes` over all texts, with a bar."""
-    tables = sparse_tables(student)
-
-    def lesson(taught: Taught, loss: Callable[[Student, Tensor, Tensor], Tensor]) -> Lesson:
-        return Lesson(taught, taught.rows, lambda _, texts: read_tokens(student, texts), loss)
-
-    _fit(student, [lesson(taught, unlikeness), lesson(judged, dissent)], SparseAdam(tables, TOKEN_RATE), passes, seed)
-    for table in tables:
+def fit_tokens(student: Student, taught: Taught, passes: int, seed: int) -> None:
+    """Bring the means of tokens' and pairs' vectors close to the teacher's: `passes` over all texts, with a bar."""
+    optimizer = SparseAdam(sparse_tables(student), TOKEN_RATE)
+    _fit(student, taught, taught.rows, lambda rows, texts: read_tokens(student, texts), optimizer, passes, seed)
+    for table in sparse_tables(student):
         table.data.mul_(STREAM)
 
 
-def fit_pairs(student: Student, taught: Taught, judged: Taught, passes: int, seed: int) -> None:
-    """The same for pairs and the heads, on top of a backbone that has learned without them and is taken as it is.
+def fit_pairs(student: Student, taught: Taught, passes: int, seed: int) -> None:
+    """The same for pairs and the projection, on top of a backbone that has learned without them and is taken as it is.
 
     What a pair adds at the beginning is taken to arrive at the last norm as it is, at the size that the norm gives it.
     """
     pairs = student.backbone.embed_pairs
     assert pairs is not None
+    chosen = random.Random(seed).sample(taught.rows, min(MOST, len(taught.rows)))
+    known_ND, size_D = _read_once(student, taught, chosen)
+    place = {row: n for n, row in enumerate(chosen)}
 
-    def lesson(taught: Taught, loss: Callable[[Student, Tensor, Tensor], Tensor]) -> Lesson:
-        chosen = random.Random(seed).sample(taught.rows, min(MOST, len(taught.rows)))
-        known_ND, size_D = _read_once(student, taught, chosen)
-        place = {row: n for n, row in enumerate(chosen)}
+    def read(rows: list[int], texts: list[str]) -> Tensor:
+        return known_ND[[place[row] for row in rows]].float() + size_D * _means(student, texts, pairs)
 
-        def read(rows: list[int], texts: list[str]) -> Tensor:
-            return known_ND[[place[row] for row in rows]].float() + size_D * _means(student, texts, pairs)
-
-        return Lesson(taught, chosen, read, loss)
-
-    lessons = [lesson(taught, unlikeness), lesson(judged, dissent)]
-    _fit(student, lessons, SparseAdam(sparse_tables(student)[1:], STREAM * TOKEN_RATE), passes, seed)
+    rate = STREAM * TOKEN_RATE
+    _fit(student, taught, chosen, read, SparseAdam(sparse_tables(student)[1:], rate), passes, seed)
+    pairs.vectors.get_parameter("weight").data.mul_(HELD)
 
 
 @torch.no_grad()
@@ -119,18 +103,26 @@ def _read_once(student: Student, taught: Taught, rows: Sequence[int]) -> tuple[T
     return found_ND.to(weight_D.device), weight_D.detach() / torch.stack(means).mean().sqrt()
 
 
-def _fit(student: Student, lessons: Sequence[Lesson], optimizer: SparseAdam, passes: int, seed: int) -> None:
-    """Teach what `optimizer` holds, and the heads, by the lessons: `passes` over the longest one's texts."""
+def _fit(
+    student: Student,
+    taught: Taught,
+    rows: Sequence[int],
+    read: Callable[[list[int], list[str]], Tensor],
+    optimizer: SparseAdam,
+    passes: int,
+    seed: int,
+) -> None:
+    """Teach what `optimizer` holds, and the projection, by what `read` makes of rows and their texts."""
     rng = random.Random(seed)
-    heads = [*student.matching.project.parameters(), *student.sentiment.parameters()]
-    optimizers = [optimizer, Adam(heads, HEAD_RATE)]
-    steps = max(1, passes * max(len(lesson.rows) for lesson in lessons) // BATCH)
+    projection = student.matching.project
+    optimizers = [optimizer, Adam(projection.parameters(), PROJECTION_RATE)]
+    steps = max(1, passes * len(rows) // BATCH)
     schedules = [LambdaLR(each, lambda step: 1 - step / steps) for each in optimizers]
     for _ in track(range(steps), "token vectors", console=Console(stderr=True)):
-        for lesson in lessons:
-            drawn = rng.sample(lesson.rows, min(BATCH, len(lesson.rows)))
-            texts, wanted = lesson.taught.take(drawn)
-            lesson.loss(student, lesson.read(drawn, texts), wanted).backward()
+        drawn = rng.sample(rows, min(BATCH, len(rows)))
+        texts, vectors = taught.take(drawn)
+        loss = match(student.matching.embed(read(drawn, texts)), vectors.to(student.backbone.device))
+        loss.backward()
         for each, schedule in zip(optimizers, schedules, strict=True):
             each.step()
             schedule.step()

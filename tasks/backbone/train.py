@@ -82,15 +82,15 @@ def main(
     _begin(folder, {**begun, **options})
     student = new_student().to(device)
     taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, student.vocabulary)
-    judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, student.vocabulary)
     if not (folder / "checkpoint.pt").exists():
         once(lambda: choose_pairs(student, taught.texts[: len(vectors)]))
         if begin_with is None:
             width = student.backbone.config.d_model
             student.begin(*token_embeddings(student.vocabulary, width, Teacher(encoder)))
-            once(lambda: fit_tokens(student, taught, judged, PASSES, seed))
+            once(lambda: fit_tokens(student, taught, PASSES, seed))
         elif not take_over(student, begin_with):
-            once(lambda: fit_pairs(student, taught, judged, PASSES, seed))
+            once(lambda: fit_pairs(student, taught, PASSES, seed))
+    judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, student.vocabulary)
     once(lambda: topic_rows(data, corpus, folder, encoder))
     sets = read_label_sets(data, corpus, folder, not without_clinc150)
     objectives = {
