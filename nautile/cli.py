@@ -103,7 +103,7 @@ def classify(
     set_coverage: Annotated[float | None, Option(help="Add label sets that hold the truth this often.")] = None,
     no_detail: Annotated[bool, Option("--no-detail", help="No column of probabilities for each label.")] = False,
     model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,
-    precision: Annotated[str, Option(help="bfloat16: faster on some processors; int8: less memory.")] = "float32",
+    precision: Annotated[str, Option(help="bfloat16 (often faster), int8 (less memory) or auto.")] = "float32",
     threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the output, drop an unfinished job.")] = False,

@@ -90,6 +90,7 @@ def classify(
         model: a fine-tuned folder or a checkpoint with labels in place of a task; with `labels` the base to use.
         precision: "bfloat16" reads faster where the processor multiplies such numbers; seldom is a label another.
             "int8" (extra int8) is bfloat16 with linear layers' weights in a byte each: less memory, not more speed.
+            "auto": bfloat16 where it is faster, else float32.
         progress: show a bar; by default from 1,000 texts on, where standard error is a terminal.
 
     Returns:

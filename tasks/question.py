@@ -13,7 +13,7 @@ from nautile.tasks.names import check_labels
 
 DEFAULT_TASK = "sentiment"
 BASE = "nautile-mini"
-PRECISIONS = ("float32", "bfloat16", "int8")
+PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 
 
 @dataclass(frozen=True)

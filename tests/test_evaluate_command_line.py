@@ -109,7 +109,7 @@ def test_cells_cannot_style_the_terminal(tmp_path: Path) -> None:
         (["--text", "body"], "no column 'body'"),
         (["--labels", "negative,positive"], r"does not know: 'neutral' \(10 rows\)"),
         (["--baseline", "tfidf"], "give train"),
-        (["--precision", "int4"], "precision must be one of float32, bfloat16, int8, not 'int4'"),
+        (["--precision", "int4"], "precision must be one of float32, bfloat16, int8, auto, not 'int4'"),
     ],
 )
 def test_errors_say_what_to_mend(arguments: list[str], message: str, data: Path) -> None:

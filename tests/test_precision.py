@@ -51,6 +51,14 @@ def probabilities(found: pd.DataFrame) -> np.ndarray:
     return found.select_dtypes("float").drop(columns=["agreement"], errors="ignore").to_numpy()
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_auto_is_bfloat16_where_the_processor_multiplies_it(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nautile.tasks.heads.precision.multiplies_bfloat16", lambda: able)
+    precision = "bfloat16" if able else "float32"
+    assert load_task("topic", "auto")[0] is load_task("topic", precision)[0]
+    assert judge_identity(question(precision="auto"), None) == judge_identity(question(precision=precision), None)
+
+
 @pytest.mark.parametrize("precision", LOWER)
 def test_vectors_stay_within_the_stated_distance(precision: str) -> None:
     exact, rounded = (load_task("topic", one)[0](TEXTS).vectors_ND for one in ("float32", precision))
@@ -162,7 +170,7 @@ ASKING: list[Callable[..., object]] = [
 
 @pytest.mark.parametrize("ask", ASKING)
 def test_another_precision_is_refused(ask: Callable[..., object]) -> None:
-    with pytest.raises(NautileError, match=r"^precision must be one of float32, bfloat16, int8, not 'int4'$"):
+    with pytest.raises(NautileError, match=r"^precision must be one of float32, bfloat16, int8, auto, not 'int4'$"):
         ask(["a"], precision="int4")
 
 

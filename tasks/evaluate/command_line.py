@@ -59,7 +59,7 @@ def evaluate(
     task: Annotated[str | None, Option(help="Where MODEL is nautile-mini: which of its tasks.")] = None,
     labels: Annotated[str | None, Option(help="Zero-shot: comma-separated, or a .json or .txt file.")] = None,
     kind: Annotated[KindName | None, Option(help="ordinal: the labels have an order; single: none.")] = None,
-    precision: Annotated[str, Option(help="What MODEL reads in: float32, bfloat16 or int8.")] = "float32",
+    precision: Annotated[str, Option(help="What MODEL reads in: float32, bfloat16, int8 or auto.")] = "float32",
     against: Annotated[str | None, Option(help="A second model to compare with.")] = None,
     baseline: Annotated[list[BaselineName] | None, Option(help="Compare with it; may be repeated.")] = None,
     train: Annotated[Path | None, Option(help="Labelled rows to train the baselines on.")] = None,

@@ -16,6 +16,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.utils import logging
 
 from nautile.engine.memory import keep_pages
+from nautile.engine.processor import multiplies_bfloat16
 from nautile.tasks.finetune.losses import balanced, make_loss
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.samples import AlikeLengths, Samples, collate
@@ -171,7 +172,7 @@ def wants_bf16(options: Options) -> bool:
         return options.bf16
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return not torch.accelerator.is_available() and torch.cpu._is_avx512_bf16_supported()
+    return not torch.accelerator.is_available() and multiplies_bfloat16()
 
 
 @contextmanager

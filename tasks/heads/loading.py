@@ -18,7 +18,7 @@ from nautile.model.released import read_config
 from nautile.quiet import quiet
 from nautile.tasks.finetune.folder import unfinished
 from nautile.tasks.heads.head import Head, load_head, read_about
-from nautile.tasks.heads.precision import convert, dtype_of
+from nautile.tasks.heads.precision import convert, dtype_of, settled
 from nautile.tasks.question import BASE, check_precision
 
 TASKS = ("sentiment", "emotion", "intent", "topic")
@@ -45,7 +45,7 @@ def load_judging(model: str | Path, precision: str = "float32") -> tuple[Reader,
         NautileError: no such model, a damaged one, one without labels, or one whose base has changed.
     """
     check_precision(precision)
-    return _load_judging(str(locate(model)), stamp(model), precision)
+    return _load_judging(str(locate(model)), stamp(model), settled(precision))
 
 
 @lru_cache(maxsize=KEPT)
@@ -70,7 +70,7 @@ def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Hea
 def base_reader(base: str, precision: str = "float32") -> Reader:
     """The reader of a base model; several heads share it as long as its files stay as they are."""
     check_precision(precision)
-    return _base_reader(base, stamp(base), precision)
+    return _base_reader(base, stamp(base), settled(precision))
 
 
 @lru_cache(maxsize=KEPT)

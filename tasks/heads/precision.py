@@ -3,6 +3,15 @@
 import torch
 from torch import nn
 
+from nautile.engine.processor import multiplies_bfloat16
+
+
+def settled(precision: str) -> str:
+    """The same, but for "auto": bfloat16 where the processor multiplies such numbers, else float32."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if multiplies_bfloat16() else "float32"
+
 
 def dtype_of(precision: str) -> torch.dtype:
     """What a model of this precision computes in."""

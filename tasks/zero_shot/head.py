@@ -28,5 +28,9 @@ class MatchingHead(nn.Module):
 
     def forward(self, texts_BD: Tensor, labels_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B,N) of the choice of one label, and of each label's fit by itself."""
-        cosine_BN = self.embed(texts_BD) @ self.embed(labels_ND).T
+        return self.scores(self.embed(texts_BD), self.embed(labels_ND))
+
+    def scores(self, texts_BE: Tensor, labels_NE: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of unit vectors in the shared space."""
+        cosine_BN = texts_BE @ labels_NE.T
         return cosine_BN * self.log_scale.exp(), cosine_BN * self.fit_log_scale.exp() + self.fit_bias

@@ -1,8 +1,10 @@
 """Zero-shot judgments: the label list is read once, every text continues from it.
 
 A text costs its own tokens (once for each order of the list), however many labels there are: label vectors come from
-the prefix, and the scores of all labels are one small matrix product. "none of these" always stands at the end of the
-list, whether or not it may be answered; what it takes is missing from the legal mass.
+the prefix, and the scores of all labels are one small matrix product. To a label's vector in the list is added what
+it is by itself in several wordings, read once as well: a word or two alone say much by chance (prompt ensembles,
+Radford et al. 2021). "none of these" always stands at the end of the list, whether or not it may be answered; what it
+takes is missing from the legal mass.
 """
 
 import math
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
@@ -29,6 +32,8 @@ from nautile.tasks.judge import Finished, Judge, Measured
 from nautile.tasks.question import BASE, Question
 from nautile.tasks.zero_shot.head import MatchingHead
 from nautile.tasks.zero_shot.labels import NONE, lay_out_labels, spoken
+
+WORDINGS = ("{}", "it is {}", "this is {}.", "about {}", "this is about {}.")
 
 
 class ZeroShotJudge(Judge):
@@ -52,6 +57,7 @@ class ZeroShotJudge(Judge):
         super().__init__(shown, "multi" if asked.multi_label else "single", None, asked.policy)
         self.alone = self.none if self.none < len(shown) else None
         self.reader, self.matching = reader, matching.eval()
+        self.worded: tuple[Prefix, torch.Tensor] | None = None  # the labels by themselves, as read with that list
         self.orders = orders(len(asked.labels), asked.permutations)
         self.tokens = 0  # read so far, label lists and texts
         self.counts = Counts()  # of the label list in its orders
@@ -72,17 +78,31 @@ class ZeroShotJudge(Judge):
         """Read the texts after each order of the label list, all in one stream of batches, and average."""
         before = self.reader.prefixes.counts
         prefixes = [self._prefix(order) for order in self.orders]
+        if self.worded is None or self.worded[0] is not prefixes[0]:
+            self.worded = prefixes[0], self._worded()
+        worded_NE = self.worded[1]
         each = [prefix for prefix in prefixes for _ in texts]
         read = self.reader([*texts] * len(prefixes), each, self._at_the_last(finished, len(texts)))
         self.counts += (spent := self.reader.prefixes.counts - before)
         self.tokens += spent.read_tokens + read.tokens
         vectors_PND = read.vectors_ND.unflatten(0, (len(prefixes), len(texts)))
-        found, legal = zip(*map(self._scores, vectors_PND, prefixes, self.orders), strict=True)
+        labels_PNE = [self._labels(*one, worded_NE) for one in zip(prefixes, self.orders, strict=True)]
+        found, legal = zip(*map(self._scores, vectors_PND, labels_PNE), strict=True)
         average_NC = np.mean(found, axis=0)
         more = {"legal_mass": np.mean(legal, axis=0).tolist()}
         if len(found) > 1:
             more["agreement"] = self._agreement(found, average_NC).tolist()
         return Measured(average_NC, read.windows[: len(texts)], more)
+
+    @torch.inference_mode()
+    def _worded(self) -> torch.Tensor:
+        """(N,384): unit vectors of the labels in all wordings, averaged; zero for "none of these"."""
+        read = self.reader([wording.format(label) for label in self.listed for wording in WORDINGS])
+        self.tokens += read.tokens
+        units_NWE = self.matching.embed(read.vectors_ND).unflatten(0, (len(self.listed), len(WORDINGS)))
+        worded_NE = F.normalize(units_NWE.sum(1), dim=-1)
+        worded_NE[self.none] = 0
+        return worded_NE
 
     def _prefix(self, order: Sequence[int]) -> Prefix:
         listed = [*(self.listed[n] for n in order), *self.listed[len(order) :]]
@@ -101,10 +121,15 @@ class ZeroShotJudge(Judge):
         return note
 
     @torch.inference_mode()
-    def _scores(self, vectors_ND: torch.Tensor, prefix: Prefix, order: Sequence[int]) -> tuple[Array, Array]:
-        """Probabilities (N,C) in the order that the user gave, and the legal mass (N)."""
+    def _labels(self, prefix: Prefix, order: Sequence[int], worded_NE: torch.Tensor) -> torch.Tensor:
+        """Unit vectors (N,384) of the labels in the order that the user gave."""
         back = torch.tensor([*np.argsort(order), *range(len(order), len(self.listed))])
-        choice, fit = self.matching(vectors_ND, prefix.spans_ND.cpu()[back])
+        return F.normalize(self.matching.embed(prefix.spans_ND.cpu()[back]) + worded_NE, dim=-1)
+
+    @torch.inference_mode()
+    def _scores(self, vectors_ND: torch.Tensor, labels_NE: torch.Tensor) -> tuple[Array, Array]:
+        """Probabilities (N,C) of the labels, and the legal mass (N)."""
+        choice, fit = self.matching.scores(self.matching.embed(vectors_ND), labels_NE)
         mass_NC = probabilities(choice.double().numpy(), "single")
         refused_N = mass_NC[:, self.none]
         if self.kind == "multi":
