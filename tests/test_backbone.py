@@ -19,8 +19,10 @@ from nautile.errors import NautileError
 from nautile.model.checkpoints import save
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone import run, train
+from nautile.tasks.backbone.between import between
+from nautile.tasks.backbone.between import main as write_between
 from nautile.tasks.backbone.compare import compare, embedder
-from nautile.tasks.backbone.export import compact, take_over
+from nautile.tasks.backbone.export import averaged, compact, take_over
 from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.label_sets import of_rows
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
@@ -117,6 +119,23 @@ def test_pairs_are_fitted_to_what_a_backbone_without_them_misses(taught: Taught)
     assert likeness(new) > before + 0.1
     assert new.backbone.embed_pairs.vectors.weight[:-1].any()
     assert all(torch.equal(tensor, layers[name]) for name, tensor in new.backbone.named_parameters() if name in layers)
+
+
+def test_weights_between_the_begin_and_the_end_of_a_run(tmp_path: Path) -> None:
+    begin = {"w": torch.tensor([1.0, 2.0]), "keys": torch.tensor([4, 5])}
+    end = {"w": torch.tensor([3.0, 2.0]), "keys": torch.tensor([4, 5])}
+    torch.save(begin, tmp_path / "begin.pt")
+    torch.save({"module": {**end, "w": torch.zeros(2)}, "average": {"w": end["w"]}}, tmp_path / "checkpoint.pt")
+    (tmp_path / "topics.json").write_text("[]")
+    write_between(tmp_path, tmp_path / "new", share=0.75)
+    found = averaged(tmp_path / "new" / "checkpoint.pt")
+    tiny.close(found["w"], torch.tensor([2.5, 2.0]))
+    assert torch.equal(found["keys"], begin["keys"])
+    assert (tmp_path / "new" / "topics.json").exists()
+    with pytest.raises(NautileError, match="another model"):
+        between(begin, {**end, "keys": torch.tensor([4, 6])}, 0.5)
+    with pytest.raises(NautileError, match=r"no begin\.pt there"):
+        write_between(tmp_path / "new", tmp_path / "newer")
 
 
 def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from nautile.tasks.heads.rows import topic_rows
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
 PASSES = 6  # over the texts, for the vectors of tokens and pairs alone
+BEGIN = "begin.pt"  # the student as it was before its first step, where it began with a checkpoint
 PAIR_SPEED = 8.0  # times the rate, for vectors that are met much more rarely than tokens
 
 
@@ -88,8 +89,10 @@ def main(
             width = student.backbone.config.d_model
             student.begin(*token_embeddings(student.vocabulary, width, Teacher(encoder)))
             once(lambda: fit_tokens(student, taught, PASSES, seed))
-        elif not take_over(student, begin_with):
-            once(lambda: fit_pairs(student, taught, PASSES, seed))
+        else:
+            if not take_over(student, begin_with):
+                once(lambda: fit_pairs(student, taught, PASSES, seed))
+            once(lambda: torch.save(student.state_dict(), folder / BEGIN))
     judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, student.vocabulary)
     once(lambda: topic_rows(data, corpus, folder, encoder))
     sets = read_label_sets(data, corpus, folder, not without_clinc150)
