@@ -62,11 +62,13 @@ def test_an_estimator_of_several_labels_a_row() -> None:
 
 
 def test_our_estimator_is_measured_with_its_calibration(base: str) -> None:
-    model = Classifier("linear", base, cv=2).fit(TEXTS, LABELS)
-    found = evaluate(model, ROWS, resamples=0)
+    texts = [f"{text} {n}" for n, text in enumerate(TEXTS)]
+    model = Classifier("linear", base, cv=2).fit(texts, LABELS)
+    found = evaluate(model, pd.DataFrame({"text": texts, "label": LABELS}), resamples=0)
     assert found.summary.model == "Classifier"
-    assert found.figures.accuracy.value == pytest.approx(model.score(TEXTS, LABELS))
+    assert found.figures.accuracy.value == pytest.approx(model.score(texts, LABELS))
     assert found.figures.calibrated == model.calibration_.source
+    assert Classifier("linear", base, cv=2).fit(TEXTS, LABELS).calibration_ is None  # of four different texts
 
 
 @pytest.mark.parametrize(
