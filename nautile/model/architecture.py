@@ -28,7 +28,7 @@ class Architecture:
     `decay="boundary"` with `clip_weights` is the released model: the weight of a token fades with its distance to
     `maxlen`, then is clipped to [1e-4, 5000]. `decay="relative"` is the same recurrence in exact arithmetic, without
     clip and without a context limit. `pairs` is how many frequent pairs of neighbouring tokens have vectors of their
-    own, added to the second token's (`pairs.py`; not in the paper, nor in JAX). What ships has none yet.
+    own, added to the second token's (`pairs.py`; not in the paper, nor in JAX). nautile-mini has 65,536.
     """
 
     vocab_size: int = 32_008

@@ -21,7 +21,7 @@ def locate(model: str | Path) -> str:
     """
     if str(model) in SHIPPED:
         return str(files("nautile") / "assets" / str(model))
-    if str(model) and _exists(Path(model)):
+    if _exists(model):
         return str(model)
     if isinstance(model, str) and model.count("/") == 1 and not model.startswith((".", "/", "~")):
         return model
@@ -35,7 +35,7 @@ def stamp(model: str | Path) -> Stamp:
 
     Other names are their own.
     """
-    if str(model) not in SHIPPED and not (str(model) and _exists(Path(model))):
+    if str(model) not in SHIPPED and not _exists(model):
         return str(model), ()
     place = Path(locate(model))
     inside = sorted(path for pattern in PARTS for path in place.glob(pattern) if path.is_file())
@@ -70,8 +70,8 @@ def share(folder: Path) -> None:
         path.chmod(0o666 & ~mask)
 
 
-def _exists(path: Path) -> bool:
+def _exists(path: str | Path) -> bool:
     try:
-        return path.exists()
+        return path != "" and Path(path).exists()  # as a path, an empty name would be the current folder
     except OSError:  # a name too long to be a path
         return False

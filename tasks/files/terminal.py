@@ -48,7 +48,7 @@ class Preview:
             cells = (_visible(text), Text(label, _STYLES.get(label, "")), confidence, _visible(note))
             table.add_row(*cells[: len(table.columns)])
         console.print(table)
-        if more := max(0, tally.rows - len(self._rows)):
+        if more := tally.rows - len(self._rows):
             console.print(f"... and {counted(more, 'more row')}; pass --output to keep them all")
         console.print(_counts(tally.labels, tally.rows))
 

@@ -145,9 +145,8 @@ class Workspace:
                 stream.flush()
                 os.fsync(stream.fileno())
             half.replace(self.folder / name)
-        except BaseException:  # a full disk, Ctrl-C: half a file helps nobody
-            half.unlink(missing_ok=True)
-            raise
+        finally:
+            half.unlink(missing_ok=True)  # after a full disk or Ctrl-C: half a file helps nobody
         _sync(self.folder)
 
 
