@@ -166,6 +166,12 @@ def folds_of_texts(texts: Sequence[str]) -> NDArray[np.int64]:
     return folds_of(len(place))[[place[text] for text in texts]]
 
 
+def rarest(truth_NC: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N): of each row's labels the one that the fewest rows have, -1 where it has none; to stratify by."""
+    counts_NC = np.where(truth_NC, truth_NC.sum(axis=0), len(truth_NC) + 1)
+    return np.where(truth_NC.any(axis=1), counts_NC.argmin(axis=1), -1)
+
+
 def best_thresholds(probabilities_NC: Array, truth_NC: NDArray[np.bool_]) -> list[float]:
     """For each label the threshold of best F1; for labels too rare for one of their own that of all labels together.
 

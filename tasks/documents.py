@@ -11,6 +11,14 @@ from nautile.errors import NautileError
 HELD_OUT = 50
 
 
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What a JSON object holds, for `object_pairs_hook`; raises ValueError where a key stands in it twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object, so one of its values would be lost")
+    return found
+
+
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a .jsonl.xz file."""
     with lzma.open(path, "rt", encoding="utf-8") as lines:

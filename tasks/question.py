@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nautile.errors import NautileError
+from nautile.tasks.documents import distinct_keys
 from nautile.tasks.extras import require
 from nautile.tasks.names import check_labels
 
@@ -107,7 +108,7 @@ def labels_from(given: str) -> list[str] | dict[str, str]:
         return [label.strip() for label in given.split(",")]
     try:
         content = path.read_text(encoding="utf-8-sig")
-        read = partial(json.loads, object_pairs_hook=_once)
+        read = partial(json.loads, object_pairs_hook=distinct_keys)
         found = read(content) if path.suffix.lower() == ".json" else list(map(str.strip, content.splitlines()))
     except (OSError, ValueError) as error:
         raise NautileError(f"{given}: cannot be read as a label list ({error})") from None
@@ -116,13 +117,6 @@ def labels_from(given: str) -> list[str] | dict[str, str]:
     if not isinstance(found, list):
         raise NautileError(f"{given}: give a list of labels, or an object of labels and descriptions")
     return [label for label in found if not isinstance(label, str) or label.strip()]
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{twice[0]!r} stands there twice")
-    return dict(pairs)
 
 
 def _labels(labels: Any) -> tuple[tuple[str, str], ...] | None:

@@ -97,7 +97,7 @@ BAD: dict[str, tuple[Setting, list[str], str]] = {
     "a label twice": (
         lambda folder: [write("in.csv", GOOD)(folder), write("l.json", '{"a": "x", "b": "", "a": "y"}')(folder)],
         ["in.csv", "--labels", "l.json"],
-        "'a' stands there twice",
+        "a key stands twice",
     ),
     "a key too late": (
         write("in.jsonl", b'{"text": "a"}\n' * CHUNK_ROWS + b'{"txt": "a"}\n'),

@@ -15,6 +15,7 @@ from nautile.tasks.calibrate import (
     choose,
     confidence_of,
     ece,
+    folds_of,
     folds_of_texts,
     prediction_sets,
     probabilities,
@@ -210,19 +211,19 @@ def test_copies_are_no_further_evidence() -> None:
 def test_offsets_undo_what_was_added_to_a_label_and_are_fitted_without_the_row() -> None:
     logits, truth = draw(4000, 4, 7, sharpness=3.0)
     shifted = logits + np.array([9.0, 0.0, -6.0, 0.0])
-    offsets, moved = fit_offsets(shifted, truth)
+    offsets, moved = fit_offsets(shifted, truth, folds_of(4000))
     gaps = offsets - offsets[1]
     assert gaps == pytest.approx([-9.0, 0.0, 6.0, 0.0], abs=0.8)
     assert (moved.argmax(1) == truth).mean() > (shifted.argmax(1) == truth).mean() + 0.05
     fitted = calibrate(moved, truth, "single", "a draw")
     assert fitted.temperature == pytest.approx(3.0, rel=0.08)
-    one_more = fit_offsets(shifted, np.where(np.arange(4000) == 5, 0, truth))[1]
+    one_more = fit_offsets(shifted, np.where(np.arange(4000) == 5, 0, truth), folds_of(4000))[1]
     assert np.array_equal(one_more[5], moved[5])
 
 
 def test_labels_that_no_held_out_row_has_move_little() -> None:
     logits, truth = draw(60, 3, 1)
-    offsets, _ = fit_offsets(np.hstack([logits, logits[:, :1] - 4]), truth)
+    offsets, _ = fit_offsets(np.hstack([logits, logits[:, :1] - 4]), truth, folds_of(60))
     assert np.isfinite(offsets).all()
     assert abs(offsets[3] - offsets[:3].mean()) < 3
 

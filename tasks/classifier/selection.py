@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate
+from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate, rarest
 from nautile.tasks.classifier.linear import Recipe, Rows, cross_entropy, fit_linear
 from nautile.tasks.wording import counted
 
@@ -113,27 +113,18 @@ def _folds(rows: Rows, folds: int, seed: int) -> list[Split]:
     if folds < 2:
         raise NautileError(f"cv must be at least 2, not {folds}")
     N = len(rows.truth_NC)
-    class_N = _strata(rows)
+    multi = rows.kind == "multi"
+    class_N = rarest(rows.truth_NC.astype(bool)) if multi else rows.truth_NC.argmax(axis=1)
     order = np.random.default_rng(seed).permutation(N)
     order = order[np.argsort(class_N[order], kind="stable")]
     fold_N = np.empty(N, dtype=np.int64)
     fold_N[order] = _ranks(rows.group_N[order]) % folds
-    seen_CF = np.zeros((class_N.max() + 1, folds), dtype=bool)
+    seen_CF = np.zeros((rows.truth_NC.shape[1] + 1, folds), dtype=bool)
     seen_CF[class_N, fold_N] = True
     alone_N = seen_CF.sum(axis=1)[class_N] == 1
     fold_N[np.isin(rows.group_N, rows.group_N[alone_N])] = -1
     tests = [np.flatnonzero(fold_N == fold) for fold in range(1 if N >= ONE_SPLIT_FROM else folds)]
     return [(np.flatnonzero(fold_N != fold), test) for fold, test in enumerate(tests)]
-
-
-def _strata(rows: Rows) -> Index:
-    """(N): each row's class; for "multi" its rarest one, and C where it has none."""
-    if rows.kind != "multi":
-        return rows.truth_NC.argmax(axis=1)
-    N, C = rows.truth_NC.shape
-    truth_NC = rows.truth_NC.astype(bool)
-    rarest_N: Index = np.where(truth_NC, truth_NC.sum(axis=0), N + 1).argmin(axis=1)
-    return np.where(truth_NC.any(axis=1), rarest_N, C)
 
 
 def _ranks(group_N: Index) -> Index:

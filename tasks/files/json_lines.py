@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Never
 
 from nautile.errors import NautileError
+from nautile.tasks.documents import distinct_keys
 from nautile.tasks.files.chunks import ListChunk, grouped
 from nautile.tasks.files.values import has_halves
 
@@ -69,13 +70,6 @@ def _parsed(lines: Iterable[str], name: str) -> Iterator[tuple[_Line, int]]:
         yield _Line(number, cells, broken), len(text)
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    cells = dict(pairs)
-    if len(cells) != len(pairs):
-        raise ValueError("a key stands twice in one object, so one of its values would be lost")
-    return cells
-
-
 def _finite(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
@@ -87,4 +81,4 @@ def _no_constant(name: str) -> Never:
     raise ValueError(f"{name} is not JSON; write null")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=distinct_keys, parse_float=_finite, parse_constant=_no_constant)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import FEWEST_ROWS
+from nautile.tasks.calibrate import FEWEST_ROWS, rarest
 from nautile.tasks.labelled import Labelled
 from nautile.tasks.wording import counted
 
@@ -75,10 +75,7 @@ def _usual_share(texts: int, spare: int) -> float:
 
 def _strata(data: Labelled) -> np.ndarray:
     """(N): each row's label; for "multi" its rarest one, -1 where it has none."""
-    if data.kind != "multi":
-        return data.truth
-    counts = np.where(data.truth, data.truth.sum(axis=0), len(data.truth) + 1)
-    return np.where(data.truth.any(axis=1), counts.argmin(axis=1), -1)
+    return rarest(data.truth) if data.kind == "multi" else data.truth
 
 
 def _notes(data: Labelled, held: np.ndarray, alone: int, share: float) -> list[str]:

@@ -7,19 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from nautile.tasks.calibrate import FOLDS, Array, folds_of, probabilities
+from nautile.tasks.calibrate import FOLDS, Array, probabilities
 
 PENALTY = 1.0  # of an offset's square, beside a row's log loss: labels of few rows move little
 
 
-def fit_offsets(
-    logits_NC: Array, truth_N: NDArray[np.int64], folds_N: NDArray[np.int64] | None = None
-) -> tuple[Array, Array]:
+def fit_offsets(logits_NC: Array, truth_N: NDArray[np.int64], folds_N: NDArray[np.int64]) -> tuple[Array, Array]:
     """Offsets (C), and the logits (N,C) with offsets added that were fitted without the row's own fold."""
-    folds = folds_of(len(logits_NC)) if folds_N is None else folds_N
     moved_NC = np.array(logits_NC, dtype=float)
     for fold in range(FOLDS):
-        moved_NC[folds == fold] += _offsets(logits_NC[folds != fold], truth_N[folds != fold])
+        moved_NC[folds_N == fold] += _offsets(logits_NC[folds_N != fold], truth_N[folds_N != fold])
     return _offsets(logits_NC, truth_N), moved_NC
 
 
