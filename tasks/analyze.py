@@ -55,11 +55,13 @@ class Panel(Table):
         readers = list({id(reader): reader for reader, _ in self.heads.values()}.values())
         read: dict[int, Vectors] = {}
         for reader in readers:
-            read[id(reader)] = reader(texts, finished=finished if reader is readers[-1] else lambda index: None)
+            words = any(head.words_SC is not None for other, head in self.heads.values() if other is reader)
+            told = finished if reader is readers[-1] else lambda index: None
+            read[id(reader)] = reader(texts, finished=told, words=words)
         result: dict[str, list[Any]] = {"windows": read[id(readers[-1])].windows}
         notes: list[list[str]] = [[] for _ in texts]
         for name, (reader, head) in self.heads.items():
-            found = head.probabilities(read[id(reader)].vectors_ND)
+            found = head.probabilities(read[id(reader)].vectors_ND, read[id(reader)].words_NS)
             decided = decide(found, head.labels, head.kind, head.calibration, Policy())
             for said, note in zip(notes, decided.note, strict=True):
                 said += [f"{name}: {note}"] if note else []

@@ -145,5 +145,5 @@ class HeadJudge(Judge):
 
     def judge(self, texts: Sequence[str], finished: Finished) -> Measured:
         """Read, then apply the head."""
-        found = self.reader(texts, finished=finished)
-        return Measured(self.head.probabilities(found.vectors_ND), found.windows, {})
+        found = self.reader(texts, finished=finished, words=self.head.words_SC is not None)
+        return Measured(self.head.probabilities(found.vectors_ND, found.words_NS), found.windows, {})

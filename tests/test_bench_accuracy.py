@@ -202,9 +202,9 @@ def test_what_is_fine_tuned_is_made_once(data: Path, tmp_path: Path, monkeypatch
     asked = []
 
     def finetune(rows: Path, output: str, **options: Any) -> Path:
-        asked.append((rows, options["method"], options["seed"]))
+        asked.append((rows, options["method"], options["refit"], options["seed"]))
         Path(output).mkdir()
-        about = {"base_digest": entrants.fingerprint("nautile-mini"), "seed": options["seed"]}
+        about = {"base_digest": entrants.fingerprint("nautile-mini"), "seed": options["seed"], "method": "head"}
         head = {"labels": TASKS["intent"], "kind": "single", "out_of_scope": None, "unit": False}
         head |= {"calibration": None, "about": about}
         (Path(output) / "head.json").write_text(json.dumps(head))
@@ -216,7 +216,7 @@ def test_what_is_fine_tuned_is_made_once(data: Path, tmp_path: Path, monkeypatch
     [line] = accuracy(settings).lines
     assert (line.summary.model, line.ours.value) == ("nautile-mini, fine-tuned", 1)
     assert accuracy(settings).lines == [line]
-    assert asked == [(data / "intent/banking77/train.jsonl.xz", "full", 0)]
+    assert asked == [(data / "intent/banking77/train.jsonl.xz", "head", True, 0)]
     with pytest.raises(NautileError, match="with another seed"):
         accuracy(Settings(data, settings.only, output=settings.output, finetune=True, seed=1))
     with pytest.raises(NautileError, match="give --output"):

@@ -25,6 +25,7 @@ from transformers import AutoModelForSequenceClassification
 
 import nautile
 from nautile.engine.batching import pad_right
+from nautile.engine.words import BUCKETS
 from nautile.errors import NautileError
 from nautile.model.checkpoints import save, vocabulary_of
 from nautile.model.heads import NautileForCausalLM, NautileForSequenceClassification
@@ -33,7 +34,7 @@ from nautile.model.places import fingerprint
 from nautile.tasks.calibrate import Kind, probabilities
 from nautile.tasks.finetune import outcome
 from nautile.tasks.finetune import train as training
-from nautile.tasks.finetune.head_only import fit_head, train_head
+from nautile.tasks.finetune.head_only import Features, fit_head, train_head
 from nautile.tasks.finetune.lora import adapt, matched
 from nautile.tasks.finetune.losses import balanced, make_loss
 from nautile.tasks.finetune.model import trainable
@@ -605,7 +606,7 @@ def test_a_head_is_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     vectors, truth = rng.normal(size=(120, 5)) * [1, 5, 0.1, 2, 1], rng.integers(0, 3, 120)
     data = Labelled(["x"] * 120, truth, ("a", "b", "c"), "single", [])
-    head = fit_head(torch.from_numpy(vectors), data, 0.1, weigh=False)
+    head = fit_head(Features(torch.from_numpy(vectors)), data, 0.1, weigh=False)
     standard = StandardScaler().fit_transform(vectors)
     theirs = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(standard, truth).predict_proba(standard)
     ours = probabilities(head.logits(torch.from_numpy(vectors)), "single")
@@ -617,8 +618,9 @@ def test_a_refitted_head_learns_from_all_rows_and_is_judged_by_heads_that_did_no
     vectors_ND, truth = torch.from_numpy(rng.normal(size=(90, 40))), rng.integers(0, 3, 90)  # nothing to be learned
     place = {str(n): vector for n, vector in enumerate(vectors_ND)}
 
-    def reader(texts: list[str]) -> Any:  # of which only the call is used
-        return SimpleNamespace(vectors_ND=torch.stack([place[text] for text in texts]))
+    def reader(texts: list[str], words: bool) -> Any:  # of which only the call is used
+        silent_NS = torch.zeros(len(texts), BUCKETS).to_sparse()
+        return SimpleNamespace(vectors_ND=torch.stack([place[text] for text in texts]), words_NS=silent_NS)
 
     def rows(chosen: range) -> Labelled:
         return Labelled([str(n) for n in chosen], truth[list(chosen)], ("a", "b", "c"), "single", [])
@@ -626,7 +628,8 @@ def test_a_refitted_head_learns_from_all_rows_and_is_judged_by_heads_that_did_no
     options = make_options({"method": "head", "refit": True})
     head, logits_NC, history = train_head(reader, Split(rows(range(60)), rows(range(60, 90)), []), options)
     best = max(history, key=lambda record: record["eval_macro_f1"])
-    tiny.close(head.weight_CD, fit_head(to_unit(vectors_ND), rows(range(90)), best["C"], weigh=False).weight_CD)
+    whole = fit_head(Features(to_unit(vectors_ND)), rows(range(90)), best["C"], weigh=False)
+    tiny.close(head.weight_CD, whole.weight_CD)
     right = head.logits(vectors_ND[60:]).argmax(1) == truth[60:]
     assert right.mean() > 0.7 > 0.6 > (logits_NC.argmax(1) == truth[60:]).mean()
 

@@ -13,6 +13,7 @@ from nautile.engine.ahead import ahead
 from nautile.engine.batching import batches, pad_right, windows
 from nautile.engine.prefix import Prefix, continued
 from nautile.engine.prefixes import Prefixes
+from nautile.engine.words import folded, words_of
 from nautile.errors import NautileError
 from nautile.model.checkpoints import vocabulary_of
 from nautile.model.heads import pool
@@ -25,11 +26,15 @@ PREFIX_TOKENS = 16_384  # that the rows of a batch continue from: each row has a
 
 
 class Vectors(NamedTuple):
-    """What was read: vectors (N,D) in float32, the number of windows of each text, and all tokens processed."""
+    """What was read: vectors (N,D) in float32, the number of windows of each text, and all tokens processed.
+
+    Where words were asked for they are there as well, a sparse (N,S).
+    """
 
     vectors_ND: Tensor
     windows: list[int]
     tokens: int
+    words_NS: Tensor | None = None
 
 
 class Reader:
@@ -53,6 +58,7 @@ class Reader:
         texts: Sequence[str],
         prefix: Prefix | Sequence[Prefix] | None = None,
         finished: Callable[[int], None] = lambda index: None,
+        words: bool = False,
     ) -> Vectors:
         """The vectors of `texts`, in their order; `finished` gets the index of each text that is done.
 
@@ -60,6 +66,7 @@ class Reader:
             texts: any texts; an empty one has no window, and zero for a vector.
             prefix: what all texts continue from, or one prefix a text; a batch may hold texts after several of them.
             finished: is called once for each text that has a window.
+            words: also which words each text holds (see `words.py`).
 
         Raises:
             NautileError: another number of prefixes than of texts.
@@ -67,14 +74,15 @@ class Reader:
         prefixes = _one_each(prefix, len(texts))
         blocks = [slice(start, start + BLOCK) for start in range(0, len(texts), BLOCK)]
         encoded = self._encoded(texts, blocks)
-        parts = [Vectors(torch.zeros(0, self.model.config.d_model), [], 0)]  # all there is where there are no texts
+        parts = [self._read([], [], 0, finished, words)]  # all there is where there are no texts
         for block, ids in zip(blocks, ahead(encoded) if len(blocks) > 1 else encoded, strict=True):
-            parts.append(self._read(ids, prefixes[block], block.start, finished))
-        vectors, counts, tokens = zip(*parts, strict=True)
-        return Vectors(torch.cat(vectors), list(itertools.chain(*counts)), sum(tokens))
+            parts.append(self._read(ids, prefixes[block], block.start, finished, words))
+        vectors, counts, tokens, found = zip(*parts, strict=True)
+        words_NS = torch.cat(found) if words else None
+        return Vectors(torch.cat(vectors), list(itertools.chain(*counts)), sum(tokens), words_NS)
 
     def _read(
-        self, ids: list[list[int]], prefixes: list[Prefix], first: int, finished: Callable[[int], None]
+        self, ids: list[list[int]], prefixes: list[Prefix], first: int, finished: Callable[[int], None], words: bool
     ) -> Vectors:
         """The vectors of the texts that `ids` hold; the first of them has the index `first`."""
         counts = [len(windows(len(row), self.window)) for row in ids]
@@ -93,7 +101,8 @@ class Reader:
                     finished(first + text)
         self.prefixes.note(itertools.compress(prefixes, counts))
         lengths_N = torch.tensor([max(1, len(row)) for row in ids]).reshape(-1, 1)
-        return Vectors((total_ND / lengths_N).float(), counts, sum(map(len, ids)))
+        words_NS = words_of(ids, folded(self.vocabulary)) if words else None
+        return Vectors((total_ND / lengths_N).float(), counts, sum(map(len, ids)), words_NS)
 
     def _encoded(self, texts: Sequence[str], blocks: Sequence[slice]) -> Iterator[list[list[int]]]:
         """The ids of each block's texts; a text is encoded once, and its ids are kept as long as blocks need them."""

@@ -15,6 +15,7 @@ from nautile.tasks.evaluate.contenders import CHUNK_ROWS, Contender, find_conten
 from nautile.tasks.question import BASE
 
 SLOW_CHUNK = 10
+METHOD = "head"  # of fine-tuning
 
 
 class Entrant(NamedTuple):
@@ -70,11 +71,14 @@ def _fine_tuned(entry: BenchSet, settings: Settings) -> Path:
     folder = settings.output / entry.name
     if (folder / FINISHED).is_file():
         about = read_about(folder)["about"]
-        if (about.get("base_digest"), about.get("seed")) != (fingerprint(BASE), settings.seed):
-            raise NautileError(f"{folder}: was fine-tuned from other weights or with another seed; remove or rename it")
+        wanted = {"base_digest": fingerprint(BASE), "seed": settings.seed, "method": METHOD}
+        if any(about.get(name) != value for name, value in wanted.items()):
+            told = "was fine-tuned from other weights, by another method or with another seed"
+            raise NautileError(f"{folder}: {told}; remove or rename it")
         return folder
     _, train = entry.files(settings.data)
-    return finetune(train, output=str(folder), method="full", seed=settings.seed, quiet=not settings.visible)
+    quiet = not settings.visible
+    return finetune(train, output=str(folder), method=METHOD, refit=True, seed=settings.seed, quiet=quiet)
 
 
 def _peers(entry: BenchSet, settings: Settings) -> list[str]:

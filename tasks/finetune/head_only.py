@@ -1,12 +1,14 @@
 """Training the head only: every text is read once, then a linear layer is fitted to the vectors.
 
-With `refit`, the head of the best regularisation is fitted anew on training and validation rows together. What is then
-said of the validation rows is said by five heads, each fitted on everything but a fifth of them. Where one label is
-true of a text, the head's biases are then moved to fit the validation rows.
+Whether it looks at the texts' words as well, validation rows decide: of few texts words say little. With `refit`, the
+head of the best regularisation is fitted anew on training and validation rows together. What is then said of the
+validation rows is said by five heads, each fitted on everything but a fifth of them. Where one label is true of a text,
+the head's biases are then moved to fit the validation rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,39 +31,84 @@ START = 0.01  # weak, so that training still has something to learn
 ITERATIONS = 200
 
 
+class Features(NamedTuple):
+    """What a head is fitted to: vectors (N,D) of unit size and, unless they are left out, words (N,S), sparse."""
+
+    vectors_ND: Tensor
+    words_NS: Tensor | None = None
+
+    @classmethod
+    def of(cls, reader: Reader, texts: Sequence[str]) -> "Features":
+        """Of texts."""
+        found = reader(texts, words=True)
+        return cls(to_unit(found.vectors_ND.double()), found.words_NS)
+
+    def without_words(self) -> "Features":
+        """The vectors alone."""
+        return Features(self.vectors_ND)
+
+    def take(self, rows: np.ndarray) -> "Features":
+        """Those of some rows, which are given as booleans (N)."""
+        index = torch.from_numpy(np.flatnonzero(rows))
+        return Features(self.vectors_ND[index], None if self.words_NS is None else self.words_NS.index_select(0, index))
+
+    def and_of(self, others: "Features") -> "Features":
+        """These rows, then the others."""
+        parts = (self.words_NS, others.words_NS)
+        words = [part for part in parts if part is not None]
+        return Features(torch.cat([self.vectors_ND, others.vectors_ND]), torch.cat(words) if len(words) == 2 else None)
+
+    def logits(self, head: Head) -> Array:
+        """(N,C), of a head that was fitted to such features."""
+        return head.logits(self.vectors_ND, self.words_NS)
+
+
 def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Array, list[dict[str, Any]]]:
-    """The head, its logits (N,C) of the validation rows, and how each regularisation did on them."""
-    train_ND, valid_ND = (to_unit(reader(part.texts).vectors_ND.double()) for part in (split.train, split.valid))
-    fits, history = [], []
-    for strength in STRENGTHS if split.valid.texts else (USUAL,):
-        head = fit_head(train_ND, split.train, strength, options.class_weights == "balanced")
-        fits.append((head, head.logits(valid_ND)))
-        if split.valid.texts:
-            found = scores(fits[-1][1], split.valid)
-            history.append({"C": strength, **{f"eval_{name}": value for name, value in found.items()}})
-    sign = 1 if options.monitor == "macro_f1" else -1
-    best = int(np.argmax([sign * record[f"eval_{options.monitor}"] for record in history])) if history else 0
-    if options.refit and history:
-        strength, weigh = history[best]["C"], options.class_weights == "balanced"
-        head, logits_NC = _refitted(train_ND, valid_ND, split, strength, weigh)
+    """The head, its logits (N,C) of the validation rows, and how each regularisation did on them.
+
+    The best regularisation is then tried with words as well.
+    """
+    train, valid = (Features.of(reader, part.texts) for part in (split.train, split.valid))
+    weigh, sign = options.class_weights == "balanced", 1 if options.monitor == "macro_f1" else -1
+    if not split.valid.texts:
+        head = fit_head(train.without_words(), split.train, USUAL, weigh)
+        return replace(head, unit=True), valid.logits(head), []
+    fits: list[tuple[float, Head, Features]] = []
+    history: list[dict[str, Any]] = []
+
+    def attempt(strength: float, words: bool) -> None:
+        learned, judged = (part if words else part.without_words() for part in (train, valid))
+        fits.append((strength, fit_head(learned, split.train, strength, weigh), judged))
+        found = scores(judged.logits(fits[-1][1]), split.valid)
+        history.append({"C": strength, "words": words, **{f"eval_{name}": value for name, value in found.items()}})
+
+    def best() -> int:
+        return int(np.argmax([sign * record[f"eval_{options.monitor}"] for record in history]))
+
+    for strength in STRENGTHS:
+        attempt(strength, words=False)
+    attempt(history[best()]["C"], words=True)
+    strength, head, judged = fits[best()]
+    if options.refit:
+        learned = train if judged.words_NS is not None else train.without_words()
+        head, logits_NC = _refitted(learned, judged, split, strength, weigh)
     else:
-        head, logits_NC = fits[best]
+        logits_NC = judged.logits(head)
     return replace(head, unit=True), logits_NC, history
 
 
-def _refitted(train_ND: Tensor, valid_ND: Tensor, split: Split, strength: float, weigh: bool) -> tuple[Head, Array]:
+def _refitted(train: Features, valid: Features, split: Split, strength: float, weigh: bool) -> tuple[Head, Array]:
     """The head of all rows, and the validation rows' logits (N,C) by heads that did not learn from their fifth."""
     folds = folds_of_texts(split.valid.texts)
 
     def fitted(learned: np.ndarray) -> Head:
-        vectors_ND = torch.cat([train_ND, valid_ND[torch.from_numpy(learned)]])
         truth = np.concatenate([split.train.truth, split.valid.truth[learned]])
-        return fit_head(vectors_ND, split.train._replace(truth=truth), strength, weigh)
+        return fit_head(train.and_of(valid.take(learned)), split.train._replace(truth=truth), strength, weigh)
 
-    logits_NC = np.empty((len(valid_ND), len(split.valid.labels)))
+    logits_NC = np.empty((len(split.valid.texts), len(split.valid.labels)))
     for fold in range(FOLDS):
-        logits_NC[folds == fold] = fitted(folds != fold).logits(valid_ND[torch.from_numpy(folds == fold)])
-    head = fitted(np.ones(len(valid_ND), dtype=bool))
+        logits_NC[folds == fold] = valid.take(folds == fold).logits(fitted(folds != fold))
+    head = fitted(np.ones(len(split.valid.texts), dtype=bool))
     if head.kind != "single":
         return head, logits_NC
     offsets_C, logits_NC = fit_offsets(logits_NC, split.valid.truth, folds)
@@ -76,34 +123,50 @@ def start_score(model: NautileForSequenceClassification, split: Split, options: 
     """
     vectors_ND = Reader(model)(split.train.texts).vectors_ND.double()
     with torch.enable_grad():
-        head = fit_head(vectors_ND, split.train, START, options.class_weights == "balanced")
+        head = fit_head(Features(vectors_ND), split.train, START, options.class_weights == "balanced")
     model.score.weight.copy_(head.weight_CD)
     model.score.bias.copy_(head.bias_C)
 
 
-def fit_head(vectors_ND: Tensor, data: Labelled, strength: float, weigh: bool) -> Head:
-    """The linear layer of least loss, with |W|² / 2C added to its sum; vectors are standardised within."""
+def fit_head(features: Features, data: Labelled, strength: float, weigh: bool) -> Head:
+    """The linear layer of least loss, with |W|² / 2C added to its sum.
+
+    Vectors are standardised within, and a text's words made as long as such a vector is.
+    """
+    vectors_ND = features.vectors_ND
     mean_D, scale_D = vectors_ND.mean(0), vectors_ND.std(0, unbiased=False).clamp(min=1e-6)
     truth = torch.from_numpy(data.truth)
     weights = balanced(data.truth, data.kind, len(data.labels)) if weigh else None
     loss = make_loss(data.kind, weights)
-    weight_CD, bias_C = _minimise((vectors_ND - mean_D) / scale_D, truth, loss, len(data.labels), strength)
+    length = vectors_ND.shape[1] ** 0.5
+    words_NS = None if features.words_NS is None else features.words_NS * length
+    standardised = Features((vectors_ND - mean_D) / scale_D, words_NS)
+    weight_CD, bias_C, words_SC = _minimise(standardised, truth, loss, len(data.labels), strength)
     weight_CD = weight_CD / scale_D
-    return linear_head(data.labels, weight_CD, bias_C - weight_CD @ mean_D, data.kind)
+    head = linear_head(data.labels, weight_CD, bias_C - weight_CD @ mean_D, data.kind)
+    return head if words_SC is None else replace(head, words_SC=(length * words_SC).half())  # as it is saved
 
 
-def _minimise(vectors_ND: Tensor, truth: Tensor, loss: Loss, labels: int, strength: float) -> tuple[Tensor, Tensor]:
-    vectors_ND = vectors_ND.float()
+def _minimise(
+    features: Features, truth: Tensor, loss: Loss, labels: int, strength: float
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Weights of vectors (C,D), biases (C) and weights of words (S,C), if there are words."""
+    vectors_ND, words_NS = features.vectors_ND.float(), features.words_NS
+    rows = len(vectors_ND)
     weight_CD = torch.zeros(labels, vectors_ND.shape[1], requires_grad=True)
     bias_C = torch.zeros(labels, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight_CD, bias_C], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    words_SC = torch.zeros(0 if words_NS is None else words_NS.shape[1], labels, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight_CD, bias_C, words_SC], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        rows = len(vectors_ND)
-        total = loss(vectors_ND @ weight_CD.T + bias_C, truth, rows) + weight_CD.square().sum() / (2 * strength * rows)
+        logits_NC = vectors_ND @ weight_CD.T + bias_C
+        if words_NS is not None:
+            logits_NC = logits_NC + torch.sparse.mm(words_NS, words_SC)
+        square = weight_CD.square().sum() + words_SC.square().sum()
+        total = loss(logits_NC, truth, rows) + square / (2 * strength * rows)
         total.backward()
         return total
 
     optimizer.step(closure)
-    return weight_CD.detach().double(), bias_C.detach().double()
+    return weight_CD.detach().double(), bias_C.detach().double(), None if words_NS is None else words_SC.detach()

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nautile.engine.words import BUCKETS
 from nautile.errors import NautileError
 from nautile.model.places import share
 from nautile.tasks.calibrate import Array, Calibration, Kind, probabilities
@@ -26,7 +27,8 @@ from nautile.tasks.names import check_labels
 class Head:
     """Logits (N,C) of vectors (N,D); `out_of_scope` names the label, if any, that means "none of the others".
 
-    A `unit` head was fitted to vectors as `to_unit` makes them, and does so itself.
+    A `unit` head was fitted to vectors as `to_unit` makes them, and does so itself. One with `words_SC` also looks at
+    which words a text holds (`engine/words.py`).
     """
 
     labels: tuple[str, ...]
@@ -37,23 +39,30 @@ class Head:
     out_of_scope: str | None = None
     unit: bool = False
     about: dict[str, Any] = field(default_factory=dict)
+    words_SC: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels, joined=self.kind == "multi")
         if self.weight_CD.shape[0] != len(self.labels) or self.bias_C.shape != (len(self.labels),):
             raise NautileError(f"a head of {len(self.labels)} labels has weights for {self.weight_CD.shape[0]}")
+        if self.words_SC is not None and self.words_SC.shape != (BUCKETS, len(self.labels)):
+            raise NautileError(f"a head of {len(self.labels)} labels has weights of words for {self.words_SC.shape[1]}")
         if self.out_of_scope is not None and self.out_of_scope not in self.labels:
             raise NautileError(f"out_of_scope={self.out_of_scope!r} is not one of the labels")
 
-    def logits(self, vectors_ND: Tensor) -> Array:
-        """(N,C), uncalibrated."""
+    def logits(self, vectors_ND: Tensor, words_NS: Tensor | None = None) -> Array:
+        """(N,C), uncalibrated; `words_NS` for a head that looks at words."""
         vectors_ND = to_unit(vectors_ND.float()) if self.unit else vectors_ND.float()
-        found: Array = (vectors_ND @ self.weight_CD.float().T + self.bias_C.float()).double().numpy()
+        logits_NC = vectors_ND @ self.weight_CD.float().T + self.bias_C.float()
+        if self.words_SC is not None:
+            assert words_NS is not None, "this head looks at words: read with words=True"
+            logits_NC += torch.sparse.mm(words_NS, self.words_SC.float())
+        found: Array = logits_NC.double().numpy()
         return found
 
-    def probabilities(self, vectors_ND: Tensor) -> Array:
+    def probabilities(self, vectors_ND: Tensor, words_NS: Tensor | None = None) -> Array:
         """(N,C), at the calibrated temperature where there is one."""
-        return probabilities(self.logits(vectors_ND), self.kind, self.calibration)
+        return probabilities(self.logits(vectors_ND, words_NS), self.kind, self.calibration)
 
     def save(self, folder: Path) -> None:
         """Write the folder."""
@@ -63,7 +72,9 @@ class Head:
     def save_weights(self, folder: Path) -> None:
         """Write ``head.safetensors`` alone."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"weight": self.weight_CD.contiguous(), "bias": self.bias_C.contiguous()}
+        tensors = {"weight": self.weight_CD, "bias": self.bias_C}
+        tensors |= {} if self.words_SC is None else {"words": self.words_SC.half()}
+        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_file(tensors, folder / "head.safetensors")
         share(folder)
 
@@ -102,7 +113,8 @@ def load_head(folder: Path) -> Head:
     known = read_about(folder)
     try:
         tensors = load_file(folder / "head.safetensors")
-        return Head(weight_CD=tensors["weight"], bias_C=tensors["bias"], **known)
+        words_SC = tensors.get("words")
+        return Head(weight_CD=tensors["weight"], bias_C=tensors["bias"], words_SC=words_SC, **known)
     except (OSError, KeyError, SafetensorError) as error:
         raise _not_a_head(folder / "head.safetensors", error) from None
 
