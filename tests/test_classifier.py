@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_sco
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+import nautile
 from nautile.engine.reader import Reader, Vectors
 from nautile.errors import NautileError
 from nautile.model.checkpoints import save
@@ -373,12 +374,32 @@ def test_a_saved_classifier_predicts_the_same(linear: Classifier, tmp_path: Path
     np.testing.assert_array_equal(again.predict_proba(X), linear.predict_proba(X))
     assert again.calibration_ == linear.calibration_
     reader, head = load_judging(tmp_path / "saved")
-    np.testing.assert_allclose(head.probabilities(reader(X).vectors_ND), linear.predict_proba(X), atol=1e-4)
+    read = reader(X, words=True)
+    found = head.probabilities(read.vectors_ND, read.words_NS)
+    np.testing.assert_allclose(found, linear.predict_proba(X), atol=1e-4)
     assert {path.suffix for path in (tmp_path / "saved").iterdir()} == {".json", ".safetensors"}
     with pytest.raises(NautileError, match="exists already"):
         linear.save(tmp_path / "saved")
     with pytest.raises(NautileError, match="no earlier rows"):
         again.partial_fit(X, given)
+
+
+def test_words_are_chosen_kept_saved_and_judged_with(base: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = ["".join(rng.choice([*"abcdefghijklmnopqrstuvwxyz"], 60)) for _ in range(120)]  # that drowns in vectors
+    X = [f"{text} {'cancel' if n % 2 else 'confirm'} it" for n, text in enumerate(noise)]
+    y = ["no" if n % 2 else "yes" for n in range(120)]
+    fitted = Classifier("linear", base, random_state=0).fit(X, y)
+    assert fitted.words_
+    grown = Classifier("linear", base, random_state=0).partial_fit(X[:50], y[:50]).partial_fit(X[50:], y[50:])
+    np.testing.assert_allclose(grown.predict_proba(X), fitted.predict_proba(X), rtol=1e-6)
+    fitted.save(tmp_path / "saved")
+    again, new = Classifier.load(tmp_path / "saved"), ["Cancel that!", "please confirm", "neither"]
+    assert again.words_
+    assert again.predict(new[:2]).tolist() == ["no", "yes"]
+    np.testing.assert_array_equal(again.predict_proba(new), fitted.predict_proba(new))
+    judged = nautile.classify(new, model=str(tmp_path / "saved"))
+    np.testing.assert_allclose(judged[["no", "yes"]], fitted.predict_proba(new), atol=1e-4)
 
 
 def test_lists_and_class_weights_are_saved_too(linear: Classifier, tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 
 from nautile.tasks.calibrate import probabilities
 from nautile.tasks.classifier.linear import Recipe, Rows, fit_linear
-from nautile.tasks.classifier.selection import as_often, choose_recipe, hold_out, split_rows, worth
+from nautile.tasks.classifier.selection import as_often, choose_recipe, hold_out, judged, split_rows, worth
 
 
 def blobs(seed: int, N: int = 60, D: int = 6, C: int = 3) -> Rows:
@@ -30,6 +31,37 @@ def test_without_whitening_it_is_logistic_regression(strength: float) -> None:
     np.testing.assert_allclose(
         probabilities(found, "single"), reference.predict_proba(centred / length), rtol=1e-4, atol=1e-5
     )
+
+
+def test_words_are_features_beside_the_vectors() -> None:
+    rng = np.random.default_rng(0)
+    words_ND = (rng.random((60, 20)) < 0.2) / 2
+    rows = blobs(1)._replace(words_NS=csr_array(words_ND), emphasis_N=None)
+    centred = rows.vectors_ND - np.average(rows.vectors_ND, axis=0, weights=rows.weight_N)
+    length = np.sqrt(np.average((centred**2).sum(axis=1), weights=rows.weight_N))
+    features = np.hstack([centred / length, words_ND])
+    reference = LogisticRegression(C=10, tol=1e-9, max_iter=2000)
+    reference.fit(features, rows.truth_NC.argmax(axis=1), rows.weight_N)
+    found = judged(fit_linear(rows, Recipe(1.0, 10.0, True), 1e-9), rows)
+    expected = reference.predict_proba(features)
+    np.testing.assert_allclose(probabilities(found, "single"), expected, rtol=5e-3, atol=5e-4)  # float16 weights
+    silent = rows._replace(words_NS=csr_array(0 * words_ND))
+    plain = fit_linear(rows, Recipe(1.0, 10.0), 1e-9)
+    np.testing.assert_allclose(fit_linear(silent, Recipe(1.0, 10.0, True), 1e-9).weight_CD, plain.weight_CD, atol=1e-4)
+    assert plain.words_SC is None
+
+
+def test_held_out_rows_choose_words_where_these_tell_what_vectors_do_not() -> None:
+    rows = blobs(6, N=120)
+    telling = rows._replace(
+        vectors_ND=np.random.default_rng(1).normal(size=(120, 6)).astype(np.float32),
+        words_NS=csr_array(rows.truth_NC),
+    )
+    silent = rows._replace(words_NS=csr_array(np.random.default_rng(2).random((120, 200)) / 8))
+    assert choose_recipe(telling, split_rows(telling, 5, 0), None, None)[0].words
+    assert not choose_recipe(silent, split_rows(silent, 5, 0), None, None)[0].words
+    few = telling.take(np.arange(49))
+    assert not choose_recipe(few, split_rows(few, 5, 0), None, None)[0].words
 
 
 def test_several_labels_are_as_many_regressions() -> None:

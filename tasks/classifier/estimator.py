@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import vstack
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, check_consistent_length, check_random_state
@@ -19,7 +20,7 @@ from nautile.tasks.classifier.inputs import texts_of
 from nautile.tasks.classifier.linear import Rows
 from nautile.tasks.classifier.targets import Targets, as_given, merge, read_targets
 from nautile.tasks.classifier.tuned import check_options
-from nautile.tasks.classifier.vectors import absolute, groups_of, read_vectors
+from nautile.tasks.classifier.vectors import absolute, groups_of, read_vectors, read_words
 
 SEEDS = 2**31 - 1
 
@@ -32,10 +33,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
     read a text again.
 
     Args:
-        method: "linear": logistic regression on the base's vectors, whitened within the classes where held-out rows
-            say that it helps. "lora", "full": fine-tuning (extra `finetune`), minutes on a CPU. "auto": linear; but
-            from 2,000 rows and 20 a class on, rows of equal weight and the extra installed, LoRA is trained too, on
-            four fifths of the rows, and kept if its log loss on the last fifth is lower.
+        method: "linear": logistic regression on the base's vectors, whitened within the classes and with the texts'
+            words beside them where held-out rows say that it helps. "lora", "full": fine-tuning (extra `finetune`),
+            minutes on a CPU. "auto": linear; but from 2,000 rows and 20 a class on, rows of equal weight and the extra
+            installed, LoRA is trained too, on four fifths of the rows, and kept if its log loss on the last fifth is
+            lower.
         base: model to read with, or to tune: a name, folder or hub id.
         multi_label: any number of labels a text. y is then an indicator matrix, or a list of labels for each text, in
             which case `predict` gives an array of tuples.
@@ -58,7 +60,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         method_: what was fitted: "linear", "lora" or "full".
         calibration_: what held-out rows say of the probabilities; None where they are not calibrated, as with
             `calibrate=False` or fewer than 20 held-out rows.
-        C_, shrinkage_: what was chosen; None for a fine-tuned model.
+        C_, shrinkage_, words_: what was chosen; None for a fine-tuned model.
     """
 
     def __init__(
@@ -102,16 +104,16 @@ class Classifier(ClassifierMixin, BaseEstimator):
             if sample_weight is not None:
                 raise NautileError(f'method={self.method!r} takes no sample_weight; use method="linear"')
             return self._take(fit_tuned(texts, targets, self.method, plan), targets)
-        vectors_ND, group_N = read_vectors(plan.base, texts), groups_of(texts)
-        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N)
+        vectors_ND, words_NS, group_N = read_vectors(plan.base, texts), read_words(plan.base, texts), groups_of(texts)
+        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N, words_NS)
         fitted = fit_rows(rows, plan) if self.method == "linear" else fit_auto(texts, targets, rows, plan)
         return self._take(fitted, targets, rows)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Add rows to those of earlier calls, and fit the linear method to all of them anew.
 
-        The vectors of all rows are kept for that, also in a pickle, but not by `save`. New classes may come with any
-        call; `classes` names those that no row has yet.
+        The vectors and words of all rows are kept for that, also in a pickle, but not by `save`. New classes may come
+        with any call; `classes` names those that no row has yet.
 
         Raises:
             NautileError: also after a fit by another method or on another base, and after `load`.
@@ -120,19 +122,20 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if self.method in ("lora", "full"):
             raise NautileError(f'method={self.method!r} has no partial_fit; use method="linear"')
         texts, targets, weight_N = self._rows(X, y, sample_weight)
-        vectors_ND, group_N = read_vectors(plan.base, texts), groups_of(texts)
+        vectors_ND, words_NS, group_N = read_vectors(plan.base, texts), read_words(plan.base, texts), groups_of(texts)
         if hasattr(self, "classes_"):
             if self._seen is None or not self._fitted.reads(plan.base, plan.digest):
                 raise NautileError("partial_fit finds no earlier rows of this base to add to; begin with a clone")
             targets = merge([self._targets._replace(truth_NC=self._seen.truth_NC), targets], classes)
             vectors_ND = np.vstack([self._seen.vectors_ND, vectors_ND])
+            words_NS = vstack([self._seen.words_NS, words_NS], format="csr")
             weight_N = np.append(self._seen.weight_N, weight_N)
             group_N = np.append(self._seen.group_N, group_N)
         else:
             targets = merge([targets], classes)
         _check_classes(targets)
         emphasis_N = self._emphasis(targets)
-        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N)
+        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N, words_NS)
         return self._take(fit_rows(rows, plan), targets, rows)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -239,6 +242,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.calibration_: Calibration | None = fitted.calibration
         self.shrinkage_ = None if fitted.recipe is None else fitted.recipe.shrinkage
         self.C_ = None if fitted.recipe is None else fitted.recipe.strength
+        self.words_ = None if fitted.recipe is None else fitted.recipe.words
         return self
 
     def _logits(self, X: Any) -> Array:

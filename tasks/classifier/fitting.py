@@ -11,10 +11,10 @@ from nautile.errors import NautileError
 from nautile.model.places import fingerprint
 from nautile.tasks.calibrate import Array, Calibration
 from nautile.tasks.classifier.linear import Linear, Recipe, Rows, fit_linear
-from nautile.tasks.classifier.selection import HeldOut, choose_recipe, split_rows
+from nautile.tasks.classifier.selection import HeldOut, choose_recipe, judged, split_rows
 from nautile.tasks.classifier.targets import Targets
 from nautile.tasks.classifier.tuned import Tuned, tune
-from nautile.tasks.classifier.vectors import read_vectors
+from nautile.tasks.classifier.vectors import read_vectors, read_words
 
 Method = Literal["auto", "linear", "lora", "full"]
 METHODS = ("auto", "linear", "lora", "full")
@@ -59,7 +59,8 @@ class LinearModel:
             raise NautileError(
                 f"{self.base}: has other weights than when Classifier was fitted on it; fit anew, or put those back"
             )
-        return self.linear.logits(read_vectors(self.base, texts))
+        words_NS = None if self.linear.words_SC is None else read_words(self.base, texts)
+        return self.linear.logits(read_vectors(self.base, texts), words_NS)
 
 
 class Fitted(NamedTuple):
@@ -121,7 +122,7 @@ def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Pl
     held = rows.take(test)
     losses = [
         HeldOut(logits, held).log_loss()
-        for logits in (linear.model.linear.logits(held.vectors_ND), tuned.model.logits([texts[n] for n in test]))
+        for logits in (judged(linear.model.linear, held), tuned.model.logits([texts[n] for n in test]))
     ]
     return tuned if losses[1] < losses[0] else fit_rows(rows, plan)
 

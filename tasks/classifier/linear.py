@@ -1,15 +1,16 @@
-"""A linear classifier of vectors: whitened within the classes by choice, then logistic regression, in NumPy.
+"""A linear classifier: vectors, whitened within the classes by choice, words by choice, then logistic regression.
 
 The whitening divides out the directions in which texts of one class differ among themselves, estimated with
 shrinkage (Ledoit and Wolf 2004, to a multiple of the identity). It is linear as logistic regression is, so both
 end as one weight matrix on the vectors themselves.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 
 from nautile.tasks.calibrate import Array, Kind, probabilities
 
@@ -18,22 +19,24 @@ MEMORY = 20
 
 
 class Linear(NamedTuple):
-    """Logits (N,C) of vectors (N,D)."""
+    """Logits (N,C) of vectors (N,D) and, if it looks at them, words (N,S)."""
 
     weight_CD: NDArray[np.float32]
     bias_C: NDArray[np.float32]
+    words_SC: NDArray[np.float16] | None = None
 
-    def logits(self, vectors_ND: NDArray[np.float32]) -> Array:
+    def logits(self, vectors_ND: NDArray[np.float32], words_NS: Any = None) -> Array:
         """(N,C), uncalibrated."""
         found: Array = vectors_ND.astype(float) @ self.weight_CD.T.astype(float) + self.bias_C
-        return found
+        return found if self.words_SC is None else found + words_NS @ self.words_SC.astype(float)
 
 
 class Rows(NamedTuple):
     """Vectors (N,D), what is true of them (N,C; one-hot for "single"), and how often each counts (N).
 
     Rows of one group (N; any numbers) have the same text. `emphasis_N` (N) is how much more a row counts in learning,
-    for the sake of rare classes; what is learned is calibrated without it.
+    for the sake of rare classes; what is learned is calibrated without it. `words_NS` (N,S), a sparse array of rows of
+    length 1, is which words each text holds.
     """
 
     vectors_ND: NDArray[np.float32]
@@ -42,6 +45,7 @@ class Rows(NamedTuple):
     kind: Kind
     group_N: NDArray[np.int64]
     emphasis_N: Array | None = None
+    words_NS: Any = None
 
     @property
     def learning(self) -> Array:
@@ -51,17 +55,19 @@ class Rows(NamedTuple):
     def take(self, index: NDArray[np.int64]) -> "Rows":
         """Some of the rows."""
         taken = (self.vectors_ND[index], self.truth_NC[index], self.weight_N[index])
-        return Rows(*taken, self.kind, self.group_N[index], None if self.emphasis_N is None else self.emphasis_N[index])
+        emphasis_N, words_NS = (None if part is None else part[index] for part in (self.emphasis_N, self.words_NS))
+        return Rows(*taken, self.kind, self.group_N[index], emphasis_N, words_NS)
 
 
 class Recipe(NamedTuple):
     """How to fit: the share of the identity in the within-class covariance (1: no whitening), and the inverse penalty.
 
-    `strength` is scikit-learn's C for features of unit length on average.
+    `strength` is scikit-learn's C for vectors of unit length on average, and `words` whether words are looked at too.
     """
 
     shrinkage: float
     strength: float
+    words: bool = False
 
 
 def fit_linear(rows: Rows, recipe: Recipe, tolerance: float = 1e-6) -> Linear:
@@ -73,9 +79,11 @@ def fit_linear(rows: Rows, recipe: Recipe, tolerance: float = 1e-6) -> Linear:
     turn_DD = _whitening(centred_ND, rows.truth_NC, share_N, recipe.shrinkage)
     turned_ND = centred_ND @ turn_DD
     length = np.sqrt(share_N @ (turned_ND**2).sum(axis=1)) or 1.0
-    weight_CD, bias_C = _descend(turned_ND / length, rows, recipe.strength, tolerance)
+    words_NS = rows.words_NS if recipe.words else csr_array((len(vectors_ND), 0))
+    weight_CD, words_SC, bias_C = _descend(turned_ND / length, words_NS, rows, recipe.strength, tolerance)
     weight_CD = weight_CD @ turn_DD.T / length
-    return Linear(weight_CD.astype(np.float32), (bias_C - weight_CD @ mean_D).astype(np.float32))
+    of_words = words_SC.astype(np.float16) if recipe.words else None  # as it is saved
+    return Linear(weight_CD.astype(np.float32), (bias_C - weight_CD @ mean_D).astype(np.float32), of_words)
 
 
 def _whitening(centred_ND: Array, truth_NC: Array, share_N: Array, shrinkage: float) -> Array:
@@ -96,24 +104,30 @@ def _whitening(centred_ND: Array, truth_NC: Array, share_N: Array, shrinkage: fl
     return turned
 
 
-def _descend(features_ND: Array, rows: Rows, strength: float, tolerance: float) -> tuple[Array, Array]:
-    """Weights (C,D) and bias (C) of least cross-entropy with an L2 penalty on the weights."""
-    C, D = rows.truth_NC.shape[1], features_ND.shape[1]
+def _descend(
+    features_ND: Array, words_NS: Any, rows: Rows, strength: float, tolerance: float
+) -> tuple[Array, Array, Array]:
+    """Weights (C,D), of words (S,C), and bias (C) of least cross-entropy with an L2 penalty on the weights."""
+    C, D, S = rows.truth_NC.shape[1], features_ND.shape[1], words_NS.shape[1]
     share_N1 = (rows.learning / rows.learning.sum())[:, None]
     penalty = 1 / (strength * rows.learning.sum())
 
+    def parts(flat: Array) -> tuple[Array, Array, Array]:
+        return flat[: C * D].reshape(C, D), flat[C * D : -C].reshape(S, C), flat[-C:]
+
     def loss(flat: Array) -> tuple[float, Array]:
-        weight_CD, bias_C = flat[: C * D].reshape(C, D), flat[C * D :]
-        logits_NC = features_ND @ weight_CD.T + bias_C
+        weight_CD, words_SC, bias_C = parts(flat)
+        logits_NC = features_ND @ weight_CD.T + words_NS @ words_SC + bias_C
         surplus_NC = share_N1 * (probabilities(logits_NC, rows.kind) - rows.truth_NC)
-        slope_CD = surplus_NC.T @ features_ND + penalty * weight_CD
+        slopes = (surplus_NC.T @ features_ND, words_NS.T @ surplus_NC, surplus_NC.sum(axis=0))
         total = float((share_N1[:, 0] * cross_entropy(logits_NC, rows.truth_NC, rows.kind)).sum())
-        total += penalty / 2 * float((weight_CD**2).sum())
-        return total, np.concatenate([slope_CD.ravel(), surplus_NC.sum(axis=0)])
+        total += penalty / 2 * float((flat[:-C] ** 2).sum())
+        slope = np.concatenate([part.ravel() for part in slopes])
+        slope[:-C] += penalty * flat[:-C]
+        return total, slope
 
     options = {"gtol": tolerance, "ftol": 0, "maxiter": LONGEST_SEARCH, "maxcor": MEMORY}
-    found = minimize(loss, np.zeros(C * D + C), jac=True, method="L-BFGS-B", options=options).x
-    return found[: C * D].reshape(C, D), found[C * D :]
+    return parts(minimize(loss, np.zeros(C * (D + S + 1)), jac=True, method="L-BFGS-B", options=options).x)
 
 
 def cross_entropy(logits_NC: Array, truth_NC: Array, kind: Kind) -> Array:

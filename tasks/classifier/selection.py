@@ -21,7 +21,7 @@ from scipy.optimize import minimize_scalar
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate, rarest
-from nautile.tasks.classifier.linear import Recipe, Rows, cross_entropy, fit_linear
+from nautile.tasks.classifier.linear import Linear, Recipe, Rows, cross_entropy, fit_linear
 from nautile.tasks.wording import counted
 
 SHRINKAGES = (1.0, 0.8, 0.3, 0.05)
@@ -66,10 +66,10 @@ class HeldOut(NamedTuple):
 def choose_recipe(
     rows: Rows, splits: list[Split], shrinkage: float | None, strength: float | None
 ) -> tuple[Recipe, HeldOut | None]:
-    """The recipe that does best on held-out rows: first its shrinkage is chosen, then its strength; those given stay.
+    """The recipe that does best on held-out rows: first its shrinkage is chosen, then its strength, those given stay.
 
-    On fewer than 50 rows, where the least loss is mostly luck, it is the first of each; so it is without `splits`,
-    and then nothing is held out.
+    Then it is tried with words. On fewer than 50 rows, where the least loss is mostly luck, it is the first of each,
+    without words; so it is without `splits`, and then nothing is held out.
     """
     few = worth(rows) < FEWEST_TO_CHOOSE
     shrinkages = (shrinkage,) if shrinkage else SHRINKAGES[:1] if few else SHRINKAGES
@@ -86,13 +86,20 @@ def choose_recipe(
 
     best = min((best._replace(shrinkage=value) for value in shrinkages), key=loss)
     best = min((best._replace(strength=value) for value in strengths), key=loss)
+    if rows.words_NS is not None and not few:
+        best = min((best._replace(words=value) for value in (False, True)), key=loss)
     return best, tried[best]
 
 
 def hold_out(rows: Rows, splits: list[Split], recipe: Recipe) -> HeldOut:
     """Fit on each split's first part and judge its second."""
-    logits = [fit_linear(rows.take(train), recipe, COARSE).logits(rows.vectors_ND[test]) for train, test in splits]
+    logits = [judged(fit_linear(rows.take(train), recipe, COARSE), rows.take(test)) for train, test in splits]
     return HeldOut(np.concatenate(logits), rows.take(np.concatenate([test for _, test in splits])))
+
+
+def judged(linear: Linear, rows: Rows) -> Array:
+    """Logits (N,C) of rows."""
+    return linear.logits(rows.vectors_ND, rows.words_NS)
 
 
 def split_rows(rows: Rows, cv: Any, seed: int) -> list[Split]:

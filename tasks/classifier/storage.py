@@ -88,11 +88,12 @@ def _head(fitted: Fitted, targets: Targets) -> Any:
 
     assert isinstance(fitted.model, LinearModel)
     assert fitted.recipe is not None
-    weight_CD, bias_C = map(torch.from_numpy, fitted.model.linear)
     names = tuple(names_of(targets))
-    model = fitted.model
+    model, linear = fitted.model, fitted.model.linear
+    weight_CD, bias_C = torch.from_numpy(linear.weight_CD), torch.from_numpy(linear.bias_C)
+    words_SC = None if linear.words_SC is None else torch.from_numpy(linear.words_SC)
     about = {"base": model.base, "base_digest": model.digest, "method": "linear", **fitted.recipe._asdict()}
-    return Head(names, weight_CD, bias_C, targets.kind, fitted.calibration, unit=True, about=about)
+    return Head(names, weight_CD, bias_C, targets.kind, fitted.calibration, None, True, about, words_SC)
 
 
 def _model(folder: Path, known: dict[str, Any], classes: int) -> LinearModel | Tuned:
@@ -103,7 +104,8 @@ def _model(folder: Path, known: dict[str, Any], classes: int) -> LinearModel | T
     head = load_head(folder)
     if len(head.labels) != classes:
         raise NautileError(f"{folder}: {len(head.labels)} labels in head.json, {classes} classes in {NAME}")
-    linear = Linear(head.weight_CD.numpy(), head.bias_C.numpy())
+    words_SC = None if head.words_SC is None else head.words_SC.numpy()
+    linear = Linear(head.weight_CD.numpy(), head.bias_C.numpy(), words_SC)
     return LinearModel(str(head.about["base"]), linear, str(head.about.get("base_digest", "")))
 
 

@@ -8,6 +8,7 @@ from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from nautile.model.places import SHIPPED, Stamp, stamp
 from nautile.quiet import quiet
@@ -91,6 +92,17 @@ def read_vectors(base: str, texts: Sequence[str | None]) -> Vector:
         if text is not None:
             found[n] = known[text]
     return found
+
+
+def read_words(base: str, texts: Sequence[str | None]) -> csr_array:
+    """(N,S): which words each text holds (see `engine/words.py`), by the base's vocabulary; none without text."""
+    with quiet():
+        from nautile.engine.words import folded, words_of
+        from nautile.tasks.heads.loading import base_reader
+
+    vocabulary = base_reader(base).vocabulary
+    found_NS = words_of(vocabulary.encode_batch([text or "" for text in texts]), folded(vocabulary))
+    return csr_array((found_NS.values().double().numpy(), found_NS.indices().numpy()), shape=tuple(found_NS.shape))
 
 
 def _key(base: Stamp, text: str) -> tuple[Stamp, bytes]:

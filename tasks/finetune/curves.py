@@ -34,6 +34,10 @@ def curves_png(history: list[dict[str, Any]], options: Options, best: int | None
 
 
 def _line(axes: Any, history: list[dict[str, Any]], along: str, name: str, colour: str, label: str) -> None:
-    points = [(record[along], record[name]) for record in history if name in record]
+    points = [(record[along], record[name]) for record in history if name in record and not record.get("words")]
+    with_words = [(record[along], record[name]) for record in history if name in record and record.get("words")]
     if points:
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=label, marker="o", markersize=2.5)
+    if with_words:
+        told = f"{label}, with words"
+        axes.plot(*zip(*with_words, strict=True), color=colour, linestyle="none", label=told, marker="*", markersize=9)
