@@ -155,6 +155,8 @@ def test_a_fine_tuned_head_of_words_judges_in_every_way(tmp_path: Path) -> None:
     rows["label"] = ["no" if n % 2 else "yes" for n in range(120)]
     folder = nautile.finetune(rows, output=str(tmp_path / "run"), method="head", seed=0, quiet=True)
     reader, head = load_judging(folder)
+    said = "looks at a text's words" in (folder / "README.md").read_text()
+    assert said == (head.words_SC is not None)
     with_words(head).save(folder)
     texts = ["cancel 1", "confirm it, please", "cancel 1"]
     read = reader(texts, words=True)

@@ -150,7 +150,8 @@ def _head(reader: Any, options: Options, split: Split, folder: Path) -> _Trained
     began = time.monotonic()
     head, logits_NC, history = train_head(reader, split, options)
     head.save_weights(folder)
-    return _Trained(logits_NC, Training(history, seconds=time.monotonic() - began), ())
+    notes = () if head.words_SC is None else ("the head looks at a text's words as well as at its vector",)
+    return _Trained(logits_NC, Training(history, seconds=time.monotonic() - began), notes)
 
 
 def _model(model: Any, options: Options, split: Split, folder: Path, visible: bool) -> _Trained:
