@@ -1,6 +1,7 @@
 """Words beside vectors: what counts as one, and heads that look at them."""
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,6 +156,8 @@ def test_a_fine_tuned_head_of_words_judges_in_every_way(tmp_path: Path) -> None:
     rows["label"] = ["no" if n % 2 else "yes" for n in range(120)]
     folder = nautile.finetune(rows, output=str(tmp_path / "run"), method="head", seed=0, quiet=True)
     reader, head = load_judging(folder)
+    tried = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["words"] for record in tried] == [False] * (len(tried) - 1) + [True]
     said = "looks at a text's words" in (folder / "README.md").read_text()
     assert said == (head.words_SC is not None)
     with_words(head).save(folder)

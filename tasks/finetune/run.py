@@ -1,6 +1,7 @@
 """`nautile.finetune`: from labelled rows to a run folder."""
 
 import inspect
+import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,6 +151,8 @@ def _head(reader: Any, options: Options, split: Split, folder: Path) -> _Trained
     began = time.monotonic()
     head, logits_NC, history = train_head(reader, split, options)
     head.save_weights(folder)
+    lines = "".join(json.dumps(record) + "\n" for record in history)
+    (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
     notes = () if head.words_SC is None else ("the head looks at a text's words as well as at its vector",)
     return _Trained(logits_NC, Training(history, seconds=time.monotonic() - began), notes)
 
