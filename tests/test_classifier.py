@@ -391,6 +391,8 @@ def test_words_are_chosen_kept_saved_and_judged_with(base: str, tmp_path: Path) 
     y = ["no" if n % 2 else "yes" for n in range(120)]
     fitted = Classifier("linear", base, random_state=0).fit(X, y)
     assert fitted.words_
+    given = Classifier("linear", base, C=fitted.C_, shrinkage=fitted.shrinkage_, calibrate=False, random_state=0)
+    assert given.fit(X, y).words_
     grown = Classifier("linear", base, random_state=0).partial_fit(X[:50], y[:50]).partial_fit(X[50:], y[50:])
     np.testing.assert_allclose(grown.predict_proba(X), fitted.predict_proba(X), rtol=1e-6)
     fitted.save(tmp_path / "saved")

@@ -49,8 +49,9 @@ def test_each_text_has_its_own_features_once_and_a_row_of_length_one(rows: list[
         assert bool(row) == bool(found_S.any())
 
 
-def test_neither_capitals_nor_the_space_before_a_word_make_a_difference() -> None:
+def test_neither_capitals_nor_the_space_before_a_token_make_a_difference() -> None:
     torch.testing.assert_close(words("Cancel it"), words(" cancel IT"))
+    assert words("refund")[0] @ words(" refund")[0] == 0  # "ref", "und", and a token of its own
 
 
 def test_order_and_neighbours_make_one() -> None:
@@ -147,7 +148,7 @@ def test_a_head_is_the_same_after_saving(tmp_path: Path) -> None:
 
 
 def test_weights_of_words_for_other_labels_are_refused() -> None:
-    with pytest.raises(NautileError, match="2 labels has weights of words for 3"):
+    with pytest.raises(NautileError, match=r"2 labels has weights of words of shape \(8192, 3\)"):
         replace(linear_head(("a", "b"), torch.randn(2, 4), torch.randn(2)), words_SC=torch.zeros(BUCKETS, 3))
 
 

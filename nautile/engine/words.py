@@ -1,8 +1,8 @@
 """Which words a text holds: its tokens and its pairs of neighbouring tokens, hashed to a fixed number of buckets.
 
 A vector says what a text is about; which of a hundred intents it is may hang on a single word. A linear head sees both
-(wide and deep: Cheng et al. 2016; hashing with signs: Weinberger et al. 2009). Capitals and the space before a word
-make no difference.
+(wide and deep: Cheng et al. 2016; hashing with signs: Weinberger et al. 2009). A token is the same whatever its
+capitals (of ASCII) and the space around it; a word that is cut into other pieces for these is not.
 """
 
 import itertools

@@ -61,7 +61,7 @@ def _fine_tuned(entry: BenchSet, settings: Settings) -> Path:
     """The folder of a run on the set's training rows: the finished one that is there, or one made now.
 
     Raises:
-        NautileError: the one that is there was made from other weights or with another seed.
+        NautileError: the one that is there was made from other weights, by another method or with another seed.
     """
     from nautile.tasks.finetune.folder import FINISHED
     from nautile.tasks.finetune.run import finetune

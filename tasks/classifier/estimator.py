@@ -124,13 +124,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         texts, targets, weight_N = self._rows(X, y, sample_weight)
         vectors_ND, words_NS, group_N = read_vectors(plan.base, texts), read_words(plan.base, texts), groups_of(texts)
         if hasattr(self, "classes_"):
-            if self._seen is None or not self._fitted.reads(plan.base, plan.digest):
+            seen = self._seen
+            if seen is None or seen.words_NS is None or not self._fitted.reads(plan.base, plan.digest):
                 raise NautileError("partial_fit finds no earlier rows of this base to add to; begin with a clone")
-            targets = merge([self._targets._replace(truth_NC=self._seen.truth_NC), targets], classes)
-            vectors_ND = np.vstack([self._seen.vectors_ND, vectors_ND])
-            words_NS = vstack([self._seen.words_NS, words_NS], format="csr")
-            weight_N = np.append(self._seen.weight_N, weight_N)
-            group_N = np.append(self._seen.group_N, group_N)
+            targets = merge([self._targets._replace(truth_NC=seen.truth_NC), targets], classes)
+            vectors_ND = np.vstack([seen.vectors_ND, vectors_ND])
+            words_NS = vstack([seen.words_NS, words_NS], format="csr")
+            weight_N = np.append(seen.weight_N, weight_N)
+            group_N = np.append(seen.group_N, group_N)
         else:
             targets = merge([targets], classes)
         _check_classes(targets)

@@ -43,7 +43,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A linear classifier of the vectors of a base, whose weights have this digest; empty where it is not known."""
+    """A linear classifier of the vectors of a base, and perhaps of texts' words.
+
+    Its weights have this digest; empty where it is not known.
+    """
 
     base: str
     linear: Linear
@@ -84,7 +87,8 @@ class Fitted(NamedTuple):
 def fit_rows(rows: Rows, plan: Plan) -> Fitted:
     """The linear method, on vectors."""
     chosen = plan.shrinkage is not None and plan.strength is not None
-    splits = [] if chosen and not plan.calibrate else split_rows(rows, plan.cv, plan.seed)
+    settled = chosen and rows.words_NS is None and not plan.calibrate
+    splits = [] if settled else split_rows(rows, plan.cv, plan.seed)
     recipe, held = choose_recipe(rows, splits, plan.shrinkage, plan.strength)
     calibration = held.calibration() if held is not None and plan.calibrate else None
     return Fitted(LinearModel(plan.base, fit_linear(rows, recipe), plan.digest), "linear", calibration, recipe)

@@ -36,7 +36,7 @@ class Rows(NamedTuple):
 
     Rows of one group (N; any numbers) have the same text. `emphasis_N` (N) is how much more a row counts in learning,
     for the sake of rare classes; what is learned is calibrated without it. `words_NS` (N,S), a sparse array of rows of
-    length 1, is which words each text holds.
+    length 1 or 0, is which words each text holds.
     """
 
     vectors_ND: NDArray[np.float32]

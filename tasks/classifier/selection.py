@@ -66,7 +66,7 @@ class HeldOut(NamedTuple):
 def choose_recipe(
     rows: Rows, splits: list[Split], shrinkage: float | None, strength: float | None
 ) -> tuple[Recipe, HeldOut | None]:
-    """The recipe that does best on held-out rows: first its shrinkage is chosen, then its strength, those given stay.
+    """The recipe that does best on held-out rows: first its shrinkage is chosen, then its strength; those given stay.
 
     Then it is tried with words. On fewer than 50 rows, where the least loss is mostly luck, it is the first of each,
     without words; so it is without `splits`, and then nothing is held out.

@@ -14,7 +14,7 @@ KINDS: dict[Kind, str] = {
 WHAT = {
     "lora": "a LoRA adapter (peft's own format), with the `score` layer that ends in the labels",
     "full": "a whole checkpoint, every weight trained",
-    "head": "a linear head on the untouched model",
+    "head": "a linear head on what the untouched model reads",
 }
 MOST_LABELS = 40
 

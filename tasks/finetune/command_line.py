@@ -21,7 +21,7 @@ Examples:
   nautile finetune posts.jsonl -o posts --label topic --class-weights balanced
   nautile finetune stars.csv -o stars --kind ordinal --labels "bad, fair, good"
   nautile finetune tags.csv -o tags --kind multi --separator "|"
-  nautile finetune tickets.csv -o quick --method head    seconds, no training of the model
+  nautile finetune tickets.csv -o quick --method head    a linear head, the model as it is
   nautile finetune --config tickets/config.yaml -o again --seed 1
 
 Stopped? The same command goes on from the last checkpoint.

@@ -54,9 +54,11 @@ class Features(NamedTuple):
 
     def and_of(self, others: "Features") -> "Features":
         """These rows, then the others."""
-        parts = (self.words_NS, others.words_NS)
-        words = [part for part in parts if part is not None]
-        return Features(torch.cat([self.vectors_ND, others.vectors_ND]), torch.cat(words) if len(words) == 2 else None)
+        vectors_ND = torch.cat([self.vectors_ND, others.vectors_ND])
+        if self.words_NS is None or others.words_NS is None:
+            assert self.words_NS is others.words_NS, "both with words, or neither"
+            return Features(vectors_ND)
+        return Features(vectors_ND, torch.cat([self.words_NS, others.words_NS]))
 
     def logits(self, head: Head) -> Array:
         """(N,C), of a head that was fitted to such features."""

@@ -46,7 +46,8 @@ class Head:
         if self.weight_CD.shape[0] != len(self.labels) or self.bias_C.shape != (len(self.labels),):
             raise NautileError(f"a head of {len(self.labels)} labels has weights for {self.weight_CD.shape[0]}")
         if self.words_SC is not None and self.words_SC.shape != (BUCKETS, len(self.labels)):
-            raise NautileError(f"a head of {len(self.labels)} labels has weights of words for {self.words_SC.shape[1]}")
+            shape = tuple(self.words_SC.shape)
+            raise NautileError(f"a head of {len(self.labels)} labels has weights of words of shape {shape}")
         if self.out_of_scope is not None and self.out_of_scope not in self.labels:
             raise NautileError(f"out_of_scope={self.out_of_scope!r} is not one of the labels")
 
