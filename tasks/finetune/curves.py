@@ -34,10 +34,10 @@ def curves_png(history: list[dict[str, Any]], options: Options, best: int | None
 
 
 def _line(axes: Any, history: list[dict[str, Any]], along: str, name: str, colour: str, label: str) -> None:
-    points = [(record[along], record[name]) for record in history if name in record and not record.get("words")]
-    with_words = [(record[along], record[name]) for record in history if name in record and record.get("words")]
-    if points:
-        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=label, marker="o", markersize=2.5)
-    if with_words:
-        told = f"{label}, with words"
-        axes.plot(*zip(*with_words, strict=True), color=colour, linestyle="none", label=told, marker="*", markersize=9)
+    """A line; a head's figures with words, at one C, are stars beside it."""
+    kinds = ((False, label, {"linestyle": "-", "marker": "o", "markersize": 2.5}),
+             (True, f"{label}, with words", {"linestyle": "none", "marker": "*", "markersize": 9}))  # fmt: skip
+    for words, said, drawn in kinds:
+        points = [(each[along], each[name]) for each in history if name in each and each.get("words", False) == words]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=said, **drawn)

@@ -73,10 +73,10 @@ class Head:
     def save_weights(self, folder: Path) -> None:
         """Write ``head.safetensors`` alone."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {"weight": self.weight_CD, "bias": self.bias_C}
-        tensors |= {} if self.words_SC is None else {"words": self.words_SC.half()}
-        tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(tensors, folder / "head.safetensors")
+        words_SC = None if self.words_SC is None else self.words_SC.half()
+        tensors = {"weight": self.weight_CD, "bias": self.bias_C, "words": words_SC}
+        there = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
+        save_file(there, folder / "head.safetensors")
         share(folder)
 
     @property
