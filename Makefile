@@ -20,6 +20,7 @@ SEVERAL = $(PYTHON) -m torch.distributed.run --standalone --nproc-per-node $(PRO
 mini:
 	test -f $(RUN)/texts.json || $(PYTHON) -m nautile.tasks.backbone.texts $(CORPUS) $(DATA) $(RUN)
 	$(PYTHON) -m nautile.tasks.backbone.vectors $(RUN) --count 600000
+	$(PYTHON) -m nautile.tasks.backbone.requests $(DATA) $(RUN)
 	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --minutes 75 --count 250000
 	$(SEVERAL) nautile.tasks.backbone.train $(CORPUS) $(DATA) $(RUN) --minutes $(MINUTES) --compiled
 	$(SEVERAL) nautile.tasks.backbone.language $(CORPUS) $(DATA) $(RUN) --minutes $(LANGUAGE) --compiled

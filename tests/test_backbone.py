@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ from torch import Tensor
 from nautile.errors import NautileError
 from nautile.model.checkpoints import save
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.backbone import run, train
+from nautile.tasks.backbone import requests, run, train
 from nautile.tasks.backbone.between import between
 from nautile.tasks.backbone.between import main as write_between
 from nautile.tasks.backbone.compare import compare, embedder
@@ -26,11 +27,12 @@ from nautile.tasks.backbone.export import averaged, compact, take_over
 from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.label_sets import of_rows
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
+from nautile.tasks.backbone.requests import compose
 from nautile.tasks.backbone.run import Part, Run
 from nautile.tasks.backbone.texts import gather, key, passages, phrase
 from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, read_tokens
 from nautile.tasks.backbone.train import optimizers
-from nautile.tasks.backbone.vectors import Taught, Vectors
+from nautile.tasks.backbone.vectors import SHORT, Taught, Vectors
 from nautile.tasks.heads import sentiment_data
 from nautile.tasks.heads.head import linear_head
 from nautile.tasks.heads.loading import with_labels
@@ -175,7 +177,7 @@ def objectives(taught: Taught, tmp_path: Path) -> dict[str, object]:
     )
     return {
         "embedding": Embedding(taught, 60),
-        "soft": SoftLabels(taught, 40),
+        "soft": SoftLabels([taught], 40),
         "named": NamedLabels([named], 8),
         "sentiment": Sentiment(examples, 12),
         "opinions": Opinions(Taught(TEXTS, judged, VOCABULARY), 60),
@@ -216,6 +218,44 @@ def test_taught_texts_come_with_their_own_vectors_in_about_one_length(taught: Ta
         assert len(set(texts)) == len(texts) > 1
         lengths = [len(row) for row in VOCABULARY.encode_batch(texts)]
         assert max(lengths) - min(lengths) < 0.7 * max(taught.lengths)
+
+
+def test_labels_that_are_near_each_other_come_with_texts_that_are_near_them(taught: Taught) -> None:
+    likeness: dict[str, list[float]] = {"near": [], "any": []}
+    for seed in range(40):
+        rng = random.Random(seed)
+        for kind, (labels, texts) in {
+            "near": taught.draw_near(8, 60, rng),
+            "any": (taught.draw_short(8, rng), taught.draw(60, rng)),
+        }.items():
+            for words, vectors in (labels, texts):
+                tiny.close(vectors, teacher(words).half().float())
+            assert len(labels[0]) == 8
+            likeness[kind].append((texts[1] @ labels[1].T).mean().item())
+    assert sum(likeness["near"]) > 1.5 * sum(likeness["any"])
+
+
+def test_requests_are_distinct_and_the_same_each_time() -> None:
+    found = compose(3000)
+    assert found == compose(3000)
+    assert len(set(found)) == 3000
+    assert sum(len(text) <= SHORT for text in found) > 1500  # may stand as labels
+    assert not any("{" in text or "  " in text or text != text.strip() for text in found)
+
+
+def test_requests_that_are_kept_for_tests_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "Teacher", lambda encoder: SimpleNamespace(to=lambda device: of_any_text))
+    known = compose(50)
+    folder = tmp_path / "intent" / "some"
+    folder.mkdir(parents=True)
+    (folder / "test.jsonl.xz").write_bytes(lzma.compress(json.dumps({"text": known[7].upper() + "!"}).encode()))
+    requests.main(tmp_path, tmp_path, count=50)
+    assert json.loads((tmp_path / "requests.json").read_text()) == known[:7] + known[8:]
+    assert len(Vectors(tmp_path / "requests.f16")) == 49
+
+
+def of_any_text(texts: Sequence[str]) -> Tensor:
+    return F.normalize(torch.randn(len(texts), SHARED_WIDTH), dim=-1)
 
 
 def test_all_taught_texts_are_equally_likely(taught: Taught) -> None:

@@ -101,22 +101,30 @@ class Embedding:
 
 @dataclass
 class SoftLabels:
-    """Short texts stand as a label list; labels, and texts read after them, match the teacher's vectors and choice."""
+    """Short texts stand as labels; labels and texts match the teacher's vectors, and its choice.
 
-    taught: Taught
+    Half of the time labels and texts are near each other, so that the choice is hard; half of the time labels are read
+    one by one, else as a list that the texts continue from.
+    """
+
+    taught: Sequence[Taught]  # one is drawn from, each as often
     tokens: int
 
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """1 - cosine of texts and of labels, and the divergence of the student's choice from the teacher's."""
-        labels, label_vectors = self.taught.draw_short(rng.choice((4, 8, 16, 32, 64)), rng)
-        texts, vectors = self.taught.draw(self.tokens, rng)
+        taught, count = rng.choice(self.taught), rng.choice((8, 16, 32, 64))
+        if rng.random() < 0.5:
+            (labels, label_vectors), (texts, vectors) = taught.draw_near(count, self.tokens, rng)
+        else:
+            (labels, label_vectors), (texts, vectors) = taught.draw_short(count, rng), taught.draw(self.tokens, rng)
         wanted, wanted_labels = (part.to(student.backbone.device) for part in (vectors, label_vectors))
-        found, found_labels = student.read(texts, labels)
-        choice, _ = student.matching(found, found_labels)
-        apart = distance(student.matching.embed(found), wanted) + distance(
-            student.matching.embed(found_labels), wanted_labels
-        )
-        return apart + 0.25 * distillation(wanted @ wanted_labels.T / TEMPERATURE, choice)
+        if rng.random() < 0.5:
+            read, read_labels = student.read(texts, labels)
+        else:
+            read, read_labels = student.read(texts)[0], student.read(labels)[0]
+        found, found_labels = student.matching.embed(read), student.matching.embed(read_labels)
+        choice = distillation(wanted @ wanted_labels.T / TEMPERATURE, found @ found_labels.T / TEMPERATURE)
+        return distance(found, wanted) + distance(found_labels, wanted_labels) + choice
 
 
 @dataclass

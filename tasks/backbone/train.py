@@ -1,6 +1,6 @@
 """Train the backbone to a deadline; a run that was killed goes on when started again, with more --minutes as well.
 
-python -m nautile.tasks.backbone.train CORPUS DATA RUN --minutes 120      # RUN: made by .texts, .vectors, .opinions
+python -m nautile.tasks.backbone.train CORPUS DATA RUN --minutes 120  # RUN: of .texts .vectors .requests .opinions
 """
 
 import json
@@ -48,6 +48,10 @@ def _begin(folder: Path, options: dict[str, Any]) -> None:
         raise NautileError(f"{folder}: was begun with {known}; take another folder for {options}")
 
 
+def _taught(path: Path, vectors: Vectors, student: Student) -> Taught:
+    return Taught(json.loads(path.read_text()), vectors, student.vocabulary)
+
+
 def main(
     corpus: Annotated[Path, typer.Argument(help="folder of NAME.jsonl.xz")],
     data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
@@ -69,9 +73,10 @@ def main(
     join(device)
     if compiled:
         compile_sca()
-    vectors, opinions = Vectors(folder / "vectors.f16"), Vectors(folder / "opinions.f16", len(LABELS))
-    if not len(vectors) or not len(opinions):
-        raise NautileError(f"{folder}: run nautile.tasks.backbone.texts, .vectors and .opinions on it first")
+    vectors, composed = Vectors(folder / "vectors.f16"), Vectors(folder / "requests.f16")
+    opinions = Vectors(folder / "opinions.f16", len(LABELS))
+    if not all(map(len, (vectors, composed, opinions))):
+        raise NautileError(f"{folder}: run nautile.tasks.backbone.texts, .vectors, .requests and .opinions on it first")
     torch.manual_seed(seed)
     options = {"seed": seed, "rate": learning_rate, "scale": scale, "processes": processes()}
     begun = {
@@ -82,7 +87,7 @@ def main(
     }
     _begin(folder, {**begun, **options})
     student = new_student().to(device)
-    taught = Taught(json.loads((folder / "texts.json").read_text()), vectors, student.vocabulary)
+    taught = _taught(folder / "texts.json", vectors, student)
     if not (folder / "checkpoint.pt").exists():
         once(lambda: choose_pairs(student, taught.texts[: len(vectors)]))
         if begin_with is None:
@@ -93,15 +98,16 @@ def main(
             if not take_over(student, begin_with):
                 once(lambda: fit_pairs(student, taught, PASSES, seed))
             once(lambda: torch.save(student.state_dict(), folder / BEGIN))
-    judged = Taught(json.loads((folder / "opinions.json").read_text()), opinions, student.vocabulary)
+    requests = _taught(folder / "requests.json", composed, student)
+    judged = _taught(folder / "opinions.json", opinions, student)
     once(lambda: topic_rows(data, corpus, folder, encoder))
     sets = read_label_sets(data, corpus, folder, not without_clinc150)
     objectives = {
-        "embedding": Part(Embedding(taught, 800 * scale), share=0.6),
-        "soft labels": Part(SoftLabels(taught, 600 * scale), share=0.25),
-        "named labels": Part(NamedLabels(sets, 32 * scale), share=0.8, weight=0.5),
+        "embedding": Part(Embedding(taught, 800 * scale), share=0.4),
+        "soft labels": Part(SoftLabels((taught, requests), 1000 * scale)),
+        "named labels": Part(NamedLabels(sets, 32 * scale), share=0.6, weight=0.5),
         "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
-        "opinions": Part(Opinions(judged, 800 * scale), share=0.8),
+        "opinions": Part(Opinions(judged, 800 * scale), share=0.5),
     }
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
     leave()

@@ -25,6 +25,7 @@ from nautile.tasks.backbone.teacher import WIDTH, Teacher
 LONGEST = 200  # characters; longer texts have no vector (zeros stand in their place)
 SHORT = 48  # characters: what may stand as a label
 BLOCK = 2048
+POOL = 16_384  # so many texts are compared to find some that are alike
 
 
 class Vectors:
@@ -74,16 +75,34 @@ class Taught:
 
     def draw(self, tokens: int, rng: random.Random) -> tuple[list[str], Tensor]:
         """Texts of about one length, `tokens` in all, each text equally likely, and their vectors (N, width)."""
-        middle = bisect(self.ends, rng.random() * self.ends[-1])
-        count = max(2, min(len(self.rows), tokens // self.lengths[self.rows[middle]]))
-        reach = max(4 * count, len(self.rows) // 200)
-        start = max(0, min(middle - reach // 2, len(self.rows) - reach))
-        near = self.rows[start : start + reach]
-        return self.take(rng.sample(near, min(count, len(near))))
+        around, count = self._around(tokens, len(self.rows) // 200, rng)
+        return self.take(rng.sample(around, count))
 
     def draw_short(self, count: int, rng: random.Random) -> tuple[list[str], Tensor]:
         """Texts that may stand as labels, and their vectors."""
         return self.take(rng.sample(self.short, min(count, len(self.short))))
+
+    def draw_near(self, labels: int, tokens: int, rng: random.Random) -> tuple[tuple[list[str], Tensor], ...]:
+        """Texts that may stand as labels and mean much the same, and texts of about one length that mean so too."""
+        pool = rng.sample(self.short, min(POOL, len(self.short)))
+        alike = self._nearest(pool, self.vectors[pool[:1]][0], labels, rng)
+        near, vectors = self.take(alike)
+        around, count = self._around(tokens, POOL, rng)
+        return (near, vectors), self.take(self._nearest(around, vectors.mean(0), count, rng))
+
+    def _around(self, tokens: int, reach: int, rng: random.Random) -> tuple[list[int], int]:
+        """Some `reach` rows of about one length, any text equally likely to be among them; how many make `tokens`."""
+        middle = bisect(self.ends, rng.random() * self.ends[-1])
+        count = max(2, min(len(self.rows), tokens // self.lengths[self.rows[middle]]))
+        reach = max(4 * count, reach)
+        start = max(0, min(middle - reach // 2, len(self.rows) - reach))
+        around = self.rows[start : start + reach]
+        return around, min(count, len(around))
+
+    def _nearest(self, rows: Sequence[int], vector: Tensor, count: int, rng: random.Random) -> list[int]:
+        """A random half of the rows that are nearest to the vector: `count` of them."""
+        near = (self.vectors[rows] @ vector).topk(min(2 * count, len(rows))).indices.tolist()
+        return [rows[n] for n in rng.sample(near, min(count, len(near)))]
 
     def take(self, rows: Sequence[int]) -> tuple[list[str], Tensor]:
         """The texts and vectors of rows."""

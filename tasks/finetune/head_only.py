@@ -28,7 +28,7 @@ from nautile.tasks.labelled import Labelled
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C, on standardised vectors
 USUAL = 0.1
 START = 0.01  # weak, so that training still has something to learn
-ITERATIONS = 200
+ITERATIONS, HISTORY = 200, 20  # steps of L-BFGS; those it keeps, each as large as the head
 
 
 class Features(NamedTuple):
@@ -158,7 +158,9 @@ def _minimise(
     weight_CD = torch.zeros(labels, vectors_ND.shape[1], requires_grad=True)
     bias_C = torch.zeros(labels, requires_grad=True)
     words_SC = torch.zeros(0 if words_NS is None else words_NS.shape[1], labels, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight_CD, bias_C, words_SC], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [weight_CD, bias_C, words_SC], max_iter=ITERATIONS, history_size=HISTORY, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
