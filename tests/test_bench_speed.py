@@ -17,7 +17,7 @@ from nautile.cli import app, main
 from nautile.errors import NautileError
 from nautile.model.state import NautileState
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.bench.speed import memory, rows
+from nautile.tasks.bench.speed import memory, prefill, rows
 from nautile.tasks.bench.speed.decode import STEPS, context_of, sca_work, step_work
 from nautile.tasks.bench.speed.memory import peak_growth, state_bytes
 from nautile.tasks.bench.speed.models import (
@@ -234,6 +234,17 @@ def test_both_types_of_numbers_and_a_picture(tmp_path: Path) -> None:
     assert titles[0].startswith("prefill: 4×8, float32 (matrix product ")
     bare = found.model_copy(update={"ratios": []})
     assert save(bare, tmp_path) == ["speed.png is left out: there are no ratios to draw"]
+
+
+def test_what_is_compiled_is_measured_beside_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    switched: list[bool] = []
+    monkeypatch.setattr(prefill, "compile_sca", lambda enabled=True: switched.append(enabled))
+    found = speed(Settings(("prefill",), tiny=True, repeats=1, dtypes=("float32",), compiled=True))
+    assert {f"{NAUTILE} compiled / {SMOLLM2}", f"{NAUTILE} / {SMOLLM2}"} <= {
+        f"{r.of} / {r.against}" for r in found.ratios
+    }
+    assert switched
+    assert switched == [True, False] * (len(switched) // 2)
 
 
 def test_minilm_is_a_peer_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ CODE = """
 import sys
 sys.path.insert(0, {folder!r})
 import tiny, torch
-from nautile.model.compiled import compile_sca
+from nautile.model.compiled import CACHED_CHUNK, compile_sca
 from nautile.model.model import NautileModel
 from nautile.model.state import NautileState
 
@@ -28,6 +28,10 @@ def results():
             hidden = model(ids, mask, past_key_values=past).last_hidden_state
             (hidden.square() * mask[..., None]).sum().backward()
             found += [hidden * mask[..., None], *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+    with torch.inference_mode():
+        ids, mask = tiny.tokens(2, 3 * CACHED_CHUNK + 5), torch.ones(2, 3 * CACHED_CHUNK + 5, dtype=torch.long)
+        mask[1, CACHED_CHUNK + 1:] = 0
+        found.append(model(ids, mask).last_hidden_state * mask[..., None])
     return found
 
 plain = results()
@@ -35,6 +39,8 @@ compile_sca()
 for one, other in zip(plain, results(), strict=True):
     largest = one.abs().max().clamp(min=1)  # gradients are sums over all tokens: measured against their own size
     tiny.close(other / largest, one / largest)
+compile_sca(False)
+assert all(map(torch.equal, plain, results()))
 print("equal")
 """
 

@@ -1,7 +1,10 @@
-"""SCA's chunks, compiled (torch.compile), for processes that train a while.
+"""SCA's chunks, compiled (torch.compile), for processes that train or read a while.
 
 The first steps compile for some minutes, once for each kind of call, and a C++ compiler must be there.
 """
+
+from functools import cache
+from typing import Any
 
 import torch
 import torch._dynamo
@@ -9,9 +12,19 @@ import torch._dynamo
 from nautile.model import spectral
 
 KINDS = 64  # of calls: with and without gradients, memory, lengths, of one row or of as many rows as heads
+CACHED_CHUNK = 32  # on a CPU without gradients: compiled, the rest costs so little that the products count
+_plain = spectral._chunk, spectral.CACHED_CHUNK
 
 
-def compile_sca() -> None:
-    """Use the compiled function in this process from now on, for every model; results change by rounding only."""
+def compile_sca(enabled: bool = True) -> None:
+    """Use the compiled function in this process from now on, for every model; or no longer.
+
+    Results change by rounding only.
+    """
+    spectral._chunk, spectral.CACHED_CHUNK = (_compiled(), CACHED_CHUNK) if enabled else _plain
+
+
+@cache
+def _compiled() -> Any:
     torch._dynamo.config.recompile_limit = KINDS
-    spectral._chunk = torch.compile(spectral._chunk, dynamic=True)
+    return torch.compile(_plain[0], dynamic=True)
