@@ -104,6 +104,7 @@ def classify(
     no_detail: Annotated[bool, Option("--no-detail", help="No column of probabilities for each label.")] = False,
     model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,
     precision: Annotated[str, Option(help="bfloat16 (often faster), int8 (less memory) or auto.")] = "float32",
+    device: Annotated[str, Option(help="cpu, cuda, cuda:1 …, or auto: a GPU where there is one.")] = "cpu",
     threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the output, drop an unfinished job.")] = False,
@@ -128,6 +129,7 @@ def classify(
         permutations=permutations,
         policy=Policy(threshold, answer_share, set_coverage, detail=not no_detail),
         precision=precision,
+        device=device,
     )
 
     def load() -> "Table":

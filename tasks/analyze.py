@@ -77,6 +77,7 @@ def analyze(
     tasks: Sequence[str | Path] = TASKS,
     detail: bool = False,
     precision: str = "float32",
+    device: str = "cpu",
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Judge each text in several respects.
@@ -87,7 +88,7 @@ def analyze(
         tasks: built-in tasks ("sentiment", "emotion", "intent", "topic") and folders of fine-tuned models, which
             give their folder's name to their columns. Tasks on one backbone read each text once.
         detail: also a probability column a label.
-        precision: see `classify`.
+        precision, device: see `classify`.
         progress: show a bar; by default from 1,000 texts on, where standard error is a terminal.
 
     Returns:
@@ -96,18 +97,20 @@ def analyze(
     Raises:
         NautileError: an unknown task, model or column, or two tasks of one name.
     """
-    return judged_frame(load_panel(tasks, detail, precision), texts, column, progress)
+    return judged_frame(load_panel(tasks, detail, precision, device), texts, column, progress)
 
 
-def load_panel(tasks: Sequence[str | Path], detail: bool = False, precision: str = "float32") -> Panel:
+def load_panel(
+    tasks: Sequence[str | Path], detail: bool = False, precision: str = "float32", device: str = "cpu"
+) -> Panel:
     """The panel of built-in tasks and fine-tuned folders; raises NautileError as `analyze` does."""
     if isinstance(tasks, str | Path) or not isinstance(tasks, Sequence):
         raise NautileError(f"tasks must be a list, such as ['sentiment'], not {tasks!r}")
     if odd := [task for task in tasks if not isinstance(task, str | Path)]:
         raise NautileError(f"tasks must be names or folders, not {odd[0]!r}")
+    where = precision, device
     heads = {
-        Path(task).name: load_task(str(task), precision) if task in TASKS else load_judging(task, precision)
-        for task in tasks
+        Path(task).name: load_task(str(task), *where) if task in TASKS else load_judging(task, *where) for task in tasks
     }
     if len(heads) < len(tasks) or not heads:
         raise NautileError("tasks must name at least one task, and no two of one name")

@@ -31,8 +31,8 @@ def judge_for(asked: Question) -> Judge:
             raise NautileError(
                 f"give task={asked.task!r} or model={asked.model!r}, not both: a model has its own labels"
             )
-        return HeadJudge(*load_judging(asked.model, asked.precision), asked.policy)
-    return HeadJudge(*load_task(asked.task or DEFAULT_TASK, asked.precision), asked.policy)
+        return HeadJudge(*load_judging(asked.model, asked.precision, asked.device), asked.policy)
+    return HeadJudge(*load_task(asked.task or DEFAULT_TASK, asked.precision, asked.device), asked.policy)
 
 
 @lru_cache(maxsize=KEPT)
@@ -49,9 +49,14 @@ def load_judge(asked: Question | None = None, threads: int | None = None) -> Tab
         torch.set_num_threads(threads)
     asked = asked or question()
     if asked.task is not None and "," in asked.task:
-        if asked != question(asked.task, policy=Policy(detail=asked.policy.detail), precision=asked.precision):
+        plain = question(
+            asked.task, policy=Policy(detail=asked.policy.detail), precision=asked.precision, device=asked.device
+        )
+        if asked != plain:
             raise NautileError("several tasks go without model, threshold, answer_share and set_coverage")
-        return load_panel([task.strip() for task in asked.task.split(",")], precision=asked.precision)
+        return load_panel(
+            [task.strip() for task in asked.task.split(",")], precision=asked.precision, device=asked.device
+        )
     return judge_for(asked)
 
 
@@ -70,6 +75,7 @@ def classify(
     detail: bool = True,
     model: str | Path | None = None,
     precision: str = "float32",
+    device: str = "cpu",
     progress: bool | None = None,
 ) -> pd.DataFrame:
     """Label each text.
@@ -91,6 +97,7 @@ def classify(
         precision: "bfloat16" reads faster where the processor multiplies such numbers; seldom is a label another.
             "int8" (extra int8) is bfloat16 with linear layers' weights in a byte each: less memory, not more speed.
             "auto": bfloat16 where it is faster, else float32.
+        device: "cpu", "cuda", "cuda:1" and so on, or "auto": a GPU where torch sees one.
         progress: show a bar; by default from 1,000 texts on, where standard error is a terminal.
 
     Returns:
@@ -104,5 +111,5 @@ def classify(
     """
     policy = Policy(threshold, answer_share, set_coverage, detail)
     choice = {"multi_label": multi_label, "none_of_these": none_of_these, "permutations": permutations}
-    asked = question(task, model, labels, **choice, policy=policy, precision=precision)
+    asked = question(task, model, labels, **choice, policy=policy, precision=precision, device=device)
     return judged_frame(_cached_judge(asked, stamp(asked.model or BASE)), texts, column, progress)

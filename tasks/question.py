@@ -42,7 +42,7 @@ class Policy:
 class Question:
     """A built-in task or a model's own labels, or (zero-shot) `labels`, pairs of name and description ("": none).
 
-    `precision` is what the backbone reads in.
+    `precision` is what the backbone reads in, `device` where.
     """
 
     task: str | None = None
@@ -53,6 +53,7 @@ class Question:
     permutations: int = 1
     policy: Policy = Policy()
     precision: str = "float32"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.task is not None and not isinstance(self.task, str):

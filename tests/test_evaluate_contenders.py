@@ -94,7 +94,7 @@ def test_a_task_takes_neither_labels_nor_another_task() -> None:
 
 
 def test_what_is_loaded_already_takes_no_precision() -> None:
-    with pytest.raises(NautileError, match="a Counting is loaded already: precision goes with a model's name"):
+    with pytest.raises(NautileError, match="a Counting is loaded already: precision and device go with a model's name"):
         evaluate(Counting(), ROWS, precision="bfloat16")
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import nautile
 import nautile.tasks.extras
 from nautile.cli import main
+from nautile.engine.batching import CPU_TOKENS, token_budget
 from nautile.errors import NautileError
 from nautile.model.checkpoints import save
 from nautile.model.heads import NautileForSequenceClassification
@@ -26,6 +27,7 @@ from nautile.tasks.bench.speed.run import speed
 from nautile.tasks.bench.speed.session import Settings
 from nautile.tasks.files.run import judge_identity
 from nautile.tasks.heads.loading import load_judging, load_task
+from nautile.tasks.heads.precision import settled
 from nautile.tasks.question import question
 
 LONG = "The room was cold, the food was late and nobody cared. " * 30
@@ -172,6 +174,62 @@ ASKING: list[Callable[..., object]] = [
 def test_another_precision_is_refused(ask: Callable[..., object]) -> None:
     with pytest.raises(NautileError, match=r"^precision must be one of float32, bfloat16, int8, auto, not 'int4'$"):
         ask(["a"], precision="int4")
+
+
+@pytest.mark.parametrize("ask", ASKING)
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("gpu", "device must be cpu, cuda, cuda:1 and so on, or auto, not 'gpu'"),
+        ("mps", "device must be cpu, cuda, cuda:1 and so on, or auto, not 'mps'"),
+        (0.5, "device must be cpu, cuda, cuda:1 and so on, or auto, not 0.5"),
+        ("cuda:3", "device cuda:3 is not there: torch sees 2 GPUs"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(
+    device: str, said: str, ask: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(NautileError, match=f"^{said}$"):
+        ask(["a"], device=device)
+
+
+def test_int8_is_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(NautileError, match=r"^precision int8 is for the CPU; on a GPU take bfloat16$"):
+        settled("int8", "cuda")
+
+
+def test_a_gpu_is_found_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert settled("float32", "auto") == ("float32", "cpu")
+    assert load_task("topic", device="auto")[0] is load_task("topic")[0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert settled("auto", "auto") == ("bfloat16", "cuda")
+    identity = judge_identity(question(device="auto"), None)
+    assert identity == judge_identity(question(device="cuda"), None) != judge_identity(question(), None)
+
+
+def test_a_batch_on_a_gpu_is_as_large_as_its_free_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny.config()
+    assert token_budget(config, torch.device("cpu")) == CPU_TOKENS
+    budgets = []
+    for free in (0, 1 << 30, 1 << 31):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 1 << 36))
+        budgets.append(token_budget(config, torch.device("cuda")))
+    assert budgets[0] == CPU_TOKENS
+    assert budgets[2] == pytest.approx(2 * budgets[1], rel=1e-3)
+    assert budgets[1] > CPU_TOKENS
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("asked", [{"task": "sentiment"}, {"labels": ["money", "weather", "sport"]}])
+def test_a_gpu_gives_what_the_cpu_gives(asked: dict[str, Any]) -> None:
+    one, other = (nautile.classify(TEXTS, **asked, device=device) for device in ("cpu", "cuda"))
+    numbers = one.select_dtypes("number").columns
+    np.testing.assert_allclose(other[numbers], one[numbers], atol=1e-4)
 
 
 @pytest.mark.parametrize("ask", ASKING)

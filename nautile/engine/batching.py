@@ -6,6 +6,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from nautile.model.config import NautileConfig
+
+CPU_TOKENS = 1024  # small enough for the cache, and for the heap to stay whole over millions of rows
+GPU_SHARE = 0.5  # of a GPU's free memory
+ALIVE = 32  # float32 numbers for each of a layer's widest that a token needs at once, at the most
+
 
 def windows(length: int, width: int) -> list[tuple[int, int]]:
     """Cut `length` tokens into the fewest spans of at most `width`, as even as can be; none is left out."""
@@ -27,6 +33,15 @@ def batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None
         group.append(index)
     if group:
         yield group
+
+
+def token_budget(config: NautileConfig, device: torch.device) -> int:
+    """Tokens of a batch: on a GPU as many as its free memory holds, on a CPU few."""
+    if device.type != "cuda":
+        return CPU_TOKENS
+    free, _ = torch.cuda.mem_get_info(device)
+    widest = max(config.d_ff, config.memory_heads * config.head_width)
+    return max(CPU_TOKENS, int(GPU_SHARE * free) // (4 * ALIVE * widest))
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor]:

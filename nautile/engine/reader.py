@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nautile.engine.ahead import ahead
-from nautile.engine.batching import batches, pad_right, windows
+from nautile.engine.batching import batches, pad_right, token_budget, windows
 from nautile.engine.prefix import Prefix, continued
 from nautile.engine.prefixes import Prefixes
 from nautile.engine.words import folded, words_of
@@ -20,7 +20,6 @@ from nautile.model.heads import pool
 from nautile.model.model import NautileModel
 
 WINDOW_TOKENS = 128
-BATCH_TOKENS = 1024  # small enough for the cache, and for the heap to stay whole over millions of rows
 BLOCK = 1024  # texts that are sorted by length; meanwhile the next ones are encoded
 PREFIX_TOKENS = 16_384  # that the rows of a batch continue from: each row has attention's keys and values of its own
 
@@ -44,14 +43,14 @@ class Reader:
     `prefixes` keeps what texts may continue from, and counts how often they do.
     """
 
-    def __init__(self, model: PreTrainedModel, window: int = WINDOW_TOKENS, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(self, model: PreTrainedModel, window: int = WINDOW_TOKENS, batch_tokens: int | None = None) -> None:
         backbone = model if isinstance(model, NautileModel) else getattr(model, "model", None)
         if not isinstance(backbone, NautileModel):
             raise NautileError(f"a {type(model).__name__} cannot be read with: give a Nautile model")
         self.model = backbone.eval()
         self.prefixes = Prefixes(self.model)
         self.vocabulary = vocabulary_of(backbone.config)
-        self.window, self.batch_tokens = window, batch_tokens
+        self.window, self.batch_tokens = window, batch_tokens  # None: by the device
 
     def __call__(
         self,
@@ -90,7 +89,8 @@ class Reader:
         left = list(counts)
         total_ND = torch.zeros(len(ids), self.model.config.d_model, dtype=torch.float64)
         most = PREFIX_TOKENS // max((prefix.tokens for prefix in prefixes), default=1)
-        for group in batches([end - start for _, (start, end) in spans], self.batch_tokens, max(1, most)):
+        tokens = self.batch_tokens or token_budget(self.model.config, self.model.device)
+        for group in batches([end - start for _, (start, end) in spans], tokens, max(1, most)):
             texts = [spans[index][0] for index in group]
             rows = [ids[text][slice(*spans[index][1])] for index, text in zip(group, texts, strict=True)]
             weighted_BD = self._pooled(rows, [prefixes[text] for text in texts] if prefixes else [])

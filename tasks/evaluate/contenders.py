@@ -81,6 +81,7 @@ def find_contender(
     task: str | None = None,
     labels: Sequence[str] | Mapping[str, str] | None = None,
     precision: str = "float32",
+    device: str = "cpu",
 ) -> Contender:
     """A model by the name of a built-in task or by folder, a judge, or a fitted estimator.
 
@@ -93,8 +94,10 @@ def find_contender(
     if not isinstance(model, str | Path):
         if task is not None or labels is not None:
             raise NautileError(f"a {type(model).__name__} has its labels already: give neither task nor labels")
-        if precision != "float32":
-            raise NautileError(f"a {type(model).__name__} is loaded already: precision goes with a model's name")
+        if (precision, device) != ("float32", "cpu"):
+            raise NautileError(
+                f"a {type(model).__name__} is loaded already: precision and device go with a model's name"
+            )
         if hasattr(model, "measure"):
             return of_judge(model, getattr(model, "name", type(model).__name__))
         return of_estimator(model)
@@ -111,9 +114,9 @@ def find_contender(
         named, task = BASE, named
     if named == BASE and labels is None:
         task = task or DEFAULT_TASK
-        asked, said = question(task, precision=precision), f"{BASE} {task}"
+        asked, said = question(task, precision=precision, device=device), f"{BASE} {task}"
     else:
-        asked, said = question(task, named, labels, precision=precision), named
+        asked, said = question(task, named, labels, precision=precision, device=device), named
     notes = ["zero-shot"] * (labels is not None) + [precision] * (precision != "float32")
     return of_judge(judge_for(asked), ", ".join([said, *notes]))
 

@@ -69,6 +69,7 @@ def evaluate(
     labels: Sequence[str] | Mapping[str, str] | None = None,
     kind: Kind | None = None,
     precision: str = "float32",
+    device: str = "cpu",
     against: Any = None,
     baselines: Sequence[str] = (),
     train: Any = None,
@@ -91,7 +92,8 @@ def evaluate(
         task: the built-in task, where `model` is "nautile-mini".
         labels: choose among these instead, zero-shot.
         kind: "ordinal" to judge a model's labels as ordered, "single" not to.
-        precision: what `model` reads in, see `classify`; what it is compared with reads in float32.
+        precision, device: what `model` reads in and on, see `classify`; what it is compared with reads in float32
+            on the CPU.
         against: a second model, named as the first is.
         baselines: "tfidf", "minilm", trained on `train`.
         train: labelled rows for the baselines, with the same columns.
@@ -109,7 +111,7 @@ def evaluate(
     check_training(baselines, train)
     check_rename(rename)
     check_output(output)
-    first = as_kind(find_contender(model, task, labels, precision), kind)
+    first = as_kind(find_contender(model, task, labels, precision, device), kind)
     opponents = [] if against is None else [as_kind(find_contender(against), kind)]
     rows, *examples = _read(data, train, first.kind, text, label, separator, rename or {})
     trained, notes = _baselines(baselines, first, rows, examples)

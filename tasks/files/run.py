@@ -31,10 +31,10 @@ def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
     stamps = [found for model in models if model and (found := stamp(model))[1]]
     asked_for = json.loads(json.dumps(dataclasses.asdict(asked)))
     policy = asked_for.pop("policy")
-    if asked.precision == "auto":
+    if "auto" in (asked.precision, asked.device):
         from nautile.tasks.heads.precision import settled
 
-        asked_for["precision"] = settled("auto")
+        asked_for["precision"], asked_for["device"] = settled(asked.precision, asked.device)
     return {
         **asked_for,
         **policy,

@@ -25,7 +25,7 @@ TASKS = ("sentiment", "emotion", "intent", "topic")
 KEPT = 4  # models kept in memory
 
 
-def load_task(task: str, precision: str = "float32") -> tuple[Reader, Head]:
+def load_task(task: str, precision: str = "float32", device: str = "cpu") -> tuple[Reader, Head]:
     """A built-in task: its head, and the reader of the shared backbone, or of its own where it has one.
 
     Raises:
@@ -33,23 +33,23 @@ def load_task(task: str, precision: str = "float32") -> tuple[Reader, Head]:
     """
     if not isinstance(task, str) or task not in TASKS:
         raise NautileError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
-    return load_judging(Path(locate(BASE)) / "heads" / task, precision)
+    return load_judging(Path(locate(BASE)) / "heads" / task, precision, device)
 
 
-def load_judging(model: str | Path, precision: str = "float32") -> tuple[Reader, Head]:
+def load_judging(model: str | Path, precision: str = "float32", device: str = "cpu") -> tuple[Reader, Head]:
     """The reader and head of a fine-tuned folder (adapter, head or checkpoint), or of a checkpoint with labels.
 
-    The backbone is in `precision`, the head in float32.
+    The backbone is in `precision` on `device`, the head in float32 on the CPU.
 
     Raises:
         NautileError: no such model, a damaged one, one without labels, or one whose base has changed.
     """
     check_precision(precision)
-    return _load_judging(str(locate(model)), stamp(model), settled(precision))
+    return _load_judging(str(locate(model)), stamp(model), *settled(precision, device))
 
 
 @lru_cache(maxsize=KEPT)
-def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Head]:
+def _load_judging(model: str, stamp: Stamp, precision: str, device: str) -> tuple[Reader, Head]:
     place = Path(model)
     if unfinished(place):
         raise NautileError(f"{model}: an unfinished run of nautile finetune; its command, given again, goes on with it")
@@ -57,30 +57,31 @@ def _load_judging(model: str, stamp: Stamp, precision: str) -> tuple[Reader, Hea
         head = load_head(place)
         base = str(head.about.get("base", BASE))
         _check_base(place, base, head.about)
-        return base_reader(base, precision), head
+        return base_reader(base, precision, device), head
     known = read_about(place) if (place / "head.json").is_file() else {}
     scored = _adapted(place, known) if (place / "adapter_config.json").is_file() else load(model)
     if not isinstance(scored, NautileForSequenceClassification):
         kind = type(scored).__name__
         raise NautileError(f"{model}: a {kind} has no labels: give some, a task, or the folder of a fine-tuned model")
     head = _head_of(scored, known)
-    return _reader_in(precision, scored), head
+    return _reader_in(precision, device, scored), head
 
 
-def base_reader(base: str, precision: str = "float32") -> Reader:
+def base_reader(base: str, precision: str = "float32", device: str = "cpu") -> Reader:
     """The reader of a base model; several heads share it as long as its files stay as they are."""
     check_precision(precision)
-    return _base_reader(base, stamp(base), settled(precision))
+    return _base_reader(base, stamp(base), *settled(precision, device))
 
 
 @lru_cache(maxsize=KEPT)
-def _base_reader(base: str, stamp: Stamp, precision: str) -> Reader:
-    return _reader_in(precision, load(base, dtype_of(precision)))
+def _base_reader(base: str, stamp: Stamp, precision: str, device: str) -> Reader:
+    return _reader_in(precision, device, load(base, dtype_of(precision)))
 
 
-def _reader_in(precision: str, model: PreTrainedModel) -> Reader:
+def _reader_in(precision: str, device: str, model: PreTrainedModel) -> Reader:
     reader = Reader(model)
     convert(reader.model, precision)
+    reader.model.to(torch.device(device))
     return reader
 
 

@@ -3,14 +3,23 @@
 import torch
 from torch import nn
 
-from nautile.engine.processor import multiplies_bfloat16
+from nautile.engine.processor import find_device, multiplies_bfloat16
+from nautile.errors import NautileError
 
 
-def settled(precision: str) -> str:
-    """The same, but for "auto": bfloat16 where the processor multiplies such numbers, else float32."""
-    if precision != "auto":
-        return precision
-    return "bfloat16" if multiplies_bfloat16() else "float32"
+def settled(precision: str, device: str = "cpu") -> tuple[str, str]:
+    """The same, but for "auto": bfloat16 where the device multiplies such numbers, else float32; a GPU, else the CPU.
+
+    Raises:
+        NautileError: no such device here, or int8 elsewhere than on the CPU.
+    """
+    found = find_device(device)
+    if precision == "int8" and found.type != "cpu":
+        raise NautileError("precision int8 is for the CPU; on a GPU take bfloat16")
+    if precision == "auto":
+        able = multiplies_bfloat16() if found.type == "cpu" else torch.cuda.is_bf16_supported()
+        precision = "bfloat16" if able else "float32"
+    return precision, str(found)
 
 
 def dtype_of(precision: str) -> torch.dtype:
