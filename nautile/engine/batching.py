@@ -9,8 +9,9 @@ from torch import Tensor
 from nautile.model.config import NautileConfig
 
 CPU_TOKENS = 1024  # small enough for the cache, and for the heap to stay whole over millions of rows
+GPU_TOKENS = 16_384  # of texts that are sorted a thousand at a time: beyond, batches are padding
 GPU_SHARE = 0.5  # of a GPU's free memory
-ALIVE = 32  # float32 numbers for each of a layer's widest that a token needs at once, at the most
+ALIVE = 32  # float32 numbers that a token needs at once, in widths of a layer's widest part: an estimate
 
 
 def windows(length: int, width: int) -> list[tuple[int, int]]:
@@ -36,12 +37,13 @@ def batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None
 
 
 def token_budget(config: NautileConfig, device: torch.device) -> int:
-    """Tokens of a batch: on a GPU as many as its free memory holds, on a CPU few."""
+    """Tokens of a batch: few on a CPU; on a GPU many, where its free memory holds them."""
     if device.type != "cuda":
         return CPU_TOKENS
     free, _ = torch.cuda.mem_get_info(device)
     widest = max(config.d_ff, config.memory_heads * config.head_width)
-    return max(CPU_TOKENS, int(GPU_SHARE * free) // (4 * ALIVE * widest))
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return min(GPU_TOKENS, max(CPU_TOKENS, int(GPU_SHARE * free) // (4 * ALIVE * widest)))
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor]:

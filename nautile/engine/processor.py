@@ -6,28 +6,27 @@ from nautile.engine.memory import keep_pages
 from nautile.errors import NautileError
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself, at a multiple of float32's speed."""
-    return torch.cpu._is_avx512_bf16_supported()
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 itself, at a multiple of float32's speed."""
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported()
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def find_device(name: str) -> torch.device:
-    """A device by torch's name; "auto": a GPU where torch sees one, else the CPU.
+    """The CPU ("cpu"), a GPU ("cuda", "cuda:1" and so on), or ("auto") the first GPU where torch can use one.
 
     Raises:
-        NautileError: no such device here.
+        NautileError: no such GPU here.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise NautileError(f"device must be cpu, cuda, cuda:1 and so on, or auto, not {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise NautileError(f"device {name} is not there: torch sees {torch.cuda.device_count()} GPUs")
-    return device
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not gpus):
+        return torch.device("cpu")
+    index = int(name.partition(":")[2] or 0)
+    if index >= gpus:
+        raise NautileError(f"device {name} is not there: torch can use {gpus or 'no'} GPU{'s' * (gpus != 1)} here")
+    return torch.device("cuda", index)
 
 
 def prepare_training() -> None:

@@ -1,14 +1,17 @@
 """SCA's chunks, compiled (torch.compile), for processes that train or read a while.
 
-The first steps compile for some minutes, once for each kind of call, and a C++ compiler must be there.
+The first steps compile for some minutes, once for each kind of call.
 """
 
+import os
+import shutil
 from functools import cache
 from typing import Any
 
 import torch
 import torch._dynamo
 
+from nautile.errors import NautileError
 from nautile.model import spectral
 
 KINDS = 64  # of calls: with and without gradients, memory, lengths, of one row or of as many rows as heads
@@ -20,7 +23,13 @@ def compile_sca(enabled: bool = True) -> None:
     """Use the compiled function in this process from now on, for every model; or no longer.
 
     Results change by rounding only.
+
+    Raises:
+        NautileError: no C++ compiler is there.
     """
+    compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++", "cl"]
+    if enabled and not any(map(shutil.which, compilers)):
+        raise NautileError(f"compiling needs a C++ compiler; not found: {', '.join(compilers)}")
     spectral._chunk, spectral.CACHED_CHUNK = (_compiled(), CACHED_CHUNK) if enabled else _plain
 
 

@@ -2,21 +2,24 @@
 
 python -m nautile.tasks.backbone.requests DATA RUN
 
-Nobody labels them; the teacher's vectors say what they mean. Half are worded as people write them, half as short names
-of what is asked, which may stand as labels.
+Nobody labels them; the teacher's vectors say what they mean. About an eighth are names of what is asked, as labels are,
+the rest is worded as people write. Labels of sets that are kept for zero-shot figures (`EXCLUDED`) are not among them.
 """
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nautile.engine.memory import keep_pages
+from nautile.errors import NautileError
 from nautile.tasks.backbone.teacher import Teacher
-from nautile.tasks.backbone.texts import held_out, key, save_json
+from nautile.tasks.backbone.texts import EXCLUDED, held_out, key, save_json
 from nautile.tasks.backbone.vectors import Vectors
+from nautile.tasks.documents import rows
 
 COUNT = 120_000
 THINGS = {
@@ -152,55 +155,71 @@ TOLD = (
 OPENED = ("", "", "", "", "hi, ", "hello, ", "so ", "excuse me, ", "sorry but ")
 
 
-def request(rng: random.Random) -> str:
-    """One request, or a name of one."""
+def names() -> Iterator[str]:
+    """Every action, problem and aspect of every thing, as a label might name it."""
+    things = dict.fromkeys(thing for listed in THINGS.values() for thing in listed.split(", "))
+    for thing in things:
+        yield from (f"{action} {thing}" for action in ACTIONS.split(", "))
+        yield from (f"{thing} {problem}" for problem in PROBLEMS.values())
+        yield from (aspect.format(thing) for aspect in ASPECTS.values())
+
+
+def sentence(rng: random.Random) -> str:
+    """One request as people write it."""
     thing = rng.choice(THINGS[rng.choice(list(THINGS))].split(", "))
-    named = rng.random() < 0.5
     kind = rng.choice(("action", "problem", "aspect"))
     if kind == "action":
-        action = rng.choice(ACTIONS.split(", "))
-        if named:
-            return f"{action} {thing}"
-        said = rng.choice(ASKED).format(f"{action} {rng.choice(('my', 'a', 'the', 'this'))} {thing}")
+        thing = f"{rng.choice(('my', 'a', 'the', 'this'))} {thing}"
+        said = rng.choice(ASKED).format(f"{rng.choice(ACTIONS.split(', '))} {thing}")
     elif kind == "problem":
-        told, name = rng.choice(list(PROBLEMS.items()))
-        if named:
-            return f"{thing} {name}"
-        said = rng.choice(TOLD).format(f"{thing} {told}")
+        said = rng.choice(TOLD).format(f"{thing} {rng.choice(list(PROBLEMS))}")
     else:
-        asked, name = rng.choice(list(ASPECTS.items()))
-        if named:
-            return name.format(thing)
-        said = asked.format(thing) + rng.choice(("?", ""))
+        said = rng.choice(list(ASPECTS)).format(thing) + rng.choice(("?", ""))
     said = rng.choice(OPENED) + said
     return said[0].upper() + said[1:] if rng.random() < 0.6 else said
 
 
 def compose(count: int, seed: int = 0) -> list[str]:
-    """Distinct requests, in random order."""
+    """All names, and as many distinct sentences as make `count` requests, in random order."""
     rng = random.Random(f"{seed}/requests")
-    found: dict[str, None] = {}
+    found = dict.fromkeys(names())
     while len(found) < count:
-        found[request(rng)] = None
-    return list(found)
+        found[sentence(rng)] = None
+    requests = list(found)
+    rng.shuffle(requests)
+    return requests[:count]
+
+
+def labels_kept_back(data: Path) -> set[frozenset[str]]:
+    """The labels of sets that nothing is learned from, each as its words."""
+    paths = [path for name in EXCLUDED for path in sorted(data.glob(f"*/{name}/*.jsonl.xz"))]
+    return {in_words(str(row["label"])) for path in paths for row in rows(path) if "label" in row}
+
+
+def in_words(name: str) -> frozenset[str]:
+    """The words of a label, in any order, plurals as well."""
+    return frozenset(word.rstrip("s") for word in name.lower().replace("_", " ").split())
 
 
 def main(
-    data: Annotated[
-        Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz: texts of its dev and test splits stay out")
-    ],
+    data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz: what is kept for tests stays out")],
     run: Annotated[Path, typer.Argument(help="folder of the run: gets requests.json and requests.f16")],
-    count: int = COUNT,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="how many requests")] = COUNT,
     device: str = "cpu",
     encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
 ) -> None:
-    """Compose requests and read them with the teacher."""
+    """Compose requests and read them with the teacher; the same command resumes."""
     keep_pages()
-    path = run / "requests.json"
+    run.mkdir(parents=True, exist_ok=True)
+    path, vectors = run / "requests.json", run / "requests.f16"
     if not path.exists():
-        kept_back = held_out(data)
-        save_json(path, [text for text in compose(count) if key(text) not in kept_back])
-    Vectors(run / "requests.f16").fill(json.loads(path.read_text()), Teacher(encoder).to(device))
+        kept_back, labels = held_out(data), labels_kept_back(data)
+        if not kept_back:
+            raise NautileError(f"{data}: no dev or test splits there, so nothing could be kept out of training")
+        vectors.unlink(missing_ok=True)
+        fresh = (text for text in compose(count) if key(text) not in kept_back and in_words(text) not in labels)
+        save_json(path, list(fresh))
+    Vectors(vectors).fill(json.loads(path.read_text()), Teacher(encoder).to(device))
 
 
 if __name__ == "__main__":

@@ -83,15 +83,15 @@ class Taught:
         return self.take(rng.sample(self.short, min(count, len(self.short))))
 
     def draw_near(self, labels: int, tokens: int, rng: random.Random) -> tuple[tuple[list[str], Tensor], ...]:
-        """Texts that may stand as labels and mean much the same, and texts of about one length that mean so too."""
+        """Texts that may stand as labels, near each other in meaning, and texts of about one length near them."""
+        assert self.short, "no text is short enough for a label"
         pool = rng.sample(self.short, min(POOL, len(self.short)))
-        alike = self._nearest(pool, self.vectors[pool[:1]][0], labels, rng)
-        near, vectors = self.take(alike)
-        around, count = self._around(tokens, POOL, rng)
+        near, vectors = self.take(self._nearest(pool, self.vectors[pool[:1]][0], labels, rng))
+        around, count = self._around(tokens, min(POOL, len(self.rows) // 20), rng)
         return (near, vectors), self.take(self._nearest(around, vectors.mean(0), count, rng))
 
     def _around(self, tokens: int, reach: int, rng: random.Random) -> tuple[list[int], int]:
-        """Some `reach` rows of about one length, any text equally likely to be among them; how many make `tokens`."""
+        """Some `reach` rows of about one length, a length as likely as it has tokens; how many make `tokens`."""
         middle = bisect(self.ends, rng.random() * self.ends[-1])
         count = max(2, min(len(self.rows), tokens // self.lengths[self.rows[middle]]))
         reach = max(4 * count, reach)

@@ -25,13 +25,13 @@ from nautile.tasks.question import BASE, Question
 
 
 def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
-    """All that decides what a judge answers, to the last bit: a resumed job must have the same."""
+    """All that decides what a judge answers (on a CPU to the last bit): a resumed job must have the same."""
     own = [task.strip() for task in (asked.task or "").split(",")]
     models = [asked.model, BASE, *(task for task in own if Path(task).is_dir())]
     stamps = [found for model in models if model and (found := stamp(model))[1]]
     asked_for = json.loads(json.dumps(dataclasses.asdict(asked)))
     policy = asked_for.pop("policy")
-    if "auto" in (asked.precision, asked.device):
+    if asked.precision == "auto" or asked.device != "cpu":
         from nautile.tasks.heads.precision import settled
 
         asked_for["precision"], asked_for["device"] = settled(asked.precision, asked.device)

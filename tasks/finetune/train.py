@@ -172,7 +172,7 @@ def wants_bf16(options: Options) -> bool:
         return options.bf16
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return not torch.accelerator.is_available() and multiplies_bfloat16()
+    return not torch.accelerator.is_available() and multiplies_bfloat16(torch.device("cpu"))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from nautile.quiet import quiet
 from nautile.tasks.finetune.folder import unfinished
 from nautile.tasks.heads.head import Head, load_head, read_about
 from nautile.tasks.heads.precision import convert, dtype_of, settled
-from nautile.tasks.question import BASE, check_precision
+from nautile.tasks.question import BASE, check_device, check_precision
 
 TASKS = ("sentiment", "emotion", "intent", "topic")
 KEPT = 4  # models kept in memory
@@ -45,6 +45,7 @@ def load_judging(model: str | Path, precision: str = "float32", device: str = "c
         NautileError: no such model, a damaged one, one without labels, or one whose base has changed.
     """
     check_precision(precision)
+    check_device(device)
     return _load_judging(str(locate(model)), stamp(model), *settled(precision, device))
 
 
@@ -70,6 +71,7 @@ def _load_judging(model: str, stamp: Stamp, precision: str, device: str) -> tupl
 def base_reader(base: str, precision: str = "float32", device: str = "cpu") -> Reader:
     """The reader of a base model; several heads share it as long as its files stay as they are."""
     check_precision(precision)
+    check_device(device)
     return _base_reader(base, stamp(base), *settled(precision, device))
 
 

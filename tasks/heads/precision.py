@@ -17,8 +17,7 @@ def settled(precision: str, device: str = "cpu") -> tuple[str, str]:
     if precision == "int8" and found.type != "cpu":
         raise NautileError("precision int8 is for the CPU; on a GPU take bfloat16")
     if precision == "auto":
-        able = multiplies_bfloat16() if found.type == "cpu" else torch.cuda.is_bf16_supported()
-        precision = "bfloat16" if able else "float32"
+        precision = "bfloat16" if multiplies_bfloat16(found) else "float32"
     return precision, str(found)
 
 
