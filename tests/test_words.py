@@ -18,7 +18,7 @@ from torch import Tensor
 
 import nautile
 from nautile.engine.reader import BLOCK
-from nautile.engine.words import BUCKETS, folded, words_of
+from nautile.engine.words import BUCKETS, features_of, words_of
 from nautile.errors import NautileError
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.finetune.head_only import Features, fit_head, train_head
@@ -33,25 +33,28 @@ VOCABULARY = Vocabulary("nautile", 32_000)
 
 
 def words(*texts: str) -> Tensor:
-    return words_of([VOCABULARY.encode(text) for text in texts], folded(VOCABULARY)).to_dense()
+    return words_of(texts, VOCABULARY).to_dense()
 
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(2, 40), max_size=12), max_size=6))
 def test_each_text_has_its_own_features_once_and_a_row_of_length_one(rows: list[list[int]]) -> None:
-    found_NS = words_of(rows, torch.arange(64)).to_dense()
+    found_NS = features_of(rows).to_dense()
     assert found_NS.shape == (len(rows), BUCKETS)
     for row, found_S in zip(rows, found_NS, strict=True):
-        tiny.close(found_S, words_of([row], torch.arange(64)).to_dense()[0])
+        tiny.close(found_S, features_of([row]).to_dense()[0])
         features = {*row, *itertools.pairwise(row)}
         assert found_S.count_nonzero() <= len(features)
         tiny.close(found_S.norm(), torch.tensor(float(bool(found_S.any()))))
         assert bool(row) == bool(found_S.any())
 
 
-def test_neither_capitals_nor_the_space_before_a_token_make_a_difference() -> None:
-    torch.testing.assert_close(words("Cancel it"), words(" cancel IT"))
-    assert words("refund")[0] @ words(" refund")[0] == 0  # "ref", "und", and a token of its own
+def test_neither_capitals_nor_where_a_word_stands_make_a_difference() -> None:
+    torch.testing.assert_close(words("Cancel it"), words(" cancel\n\tIT\n"))
+    alone, later = words("REFUND", "a refund")  # one token after a space, two at the beginning, three in capitals
+    assert alone.count_nonzero() == 1
+    assert (alone[alone != 0] * later[alone != 0]).item() > 0
+    assert not words(" \n", "").any()
 
 
 def test_order_and_neighbours_make_one() -> None:
@@ -62,7 +65,7 @@ def test_order_and_neighbours_make_one() -> None:
 
 
 def test_features_rarely_share_a_bucket() -> None:
-    found_NS = words_of([[token] for token in range(2000)], torch.arange(2000))
+    found_NS = features_of([[token] for token in range(2000)])
     used = found_NS.indices()[1].unique()
     assert len(used) > 0.97 * BUCKETS * (1 - np.exp(-2000 / BUCKETS))  # as many as random throws would hit
     assert abs(found_NS.values().sum()) < 4 * 2000**0.5

@@ -13,7 +13,7 @@ from nautile.engine.ahead import ahead
 from nautile.engine.batching import batches, pad_right, token_budget, windows
 from nautile.engine.prefix import Prefix, continued
 from nautile.engine.prefixes import Prefixes
-from nautile.engine.words import folded, words_of
+from nautile.engine.words import words_of
 from nautile.errors import NautileError
 from nautile.model.checkpoints import vocabulary_of
 from nautile.model.heads import pool
@@ -73,17 +73,17 @@ class Reader:
         prefixes = _one_each(prefix, len(texts))
         blocks = [slice(start, start + BLOCK) for start in range(0, len(texts), BLOCK)]
         encoded = self._encoded(texts, blocks)
-        parts = [self._read([], [], 0, finished, words)]  # all there is where there are no texts
+        parts = [self._read([], [], 0, finished)]  # all there is where there are no texts
         for block, ids in zip(blocks, ahead(encoded) if len(blocks) > 1 else encoded, strict=True):
-            parts.append(self._read(ids, prefixes[block], block.start, finished, words))
-        vectors, counts, tokens, found = zip(*parts, strict=True)
-        words_NS = torch.cat(found) if words else None
+            parts.append(self._read(ids, prefixes[block], block.start, finished))
+        vectors, counts, tokens = zip(*parts, strict=True)
+        words_NS = torch.cat([words_of(texts[b], self.vocabulary) for b in (slice(0), *blocks)]) if words else None
         return Vectors(torch.cat(vectors), list(itertools.chain(*counts)), sum(tokens), words_NS)
 
     def _read(
-        self, ids: list[list[int]], prefixes: list[Prefix], first: int, finished: Callable[[int], None], words: bool
-    ) -> Vectors:
-        """The vectors of the texts that `ids` hold; the first of them has the index `first`."""
+        self, ids: list[list[int]], prefixes: list[Prefix], first: int, finished: Callable[[int], None]
+    ) -> tuple[Tensor, list[int], int]:
+        """Vectors, numbers of windows and all tokens of the texts that `ids` hold; the first has the index `first`."""
         counts = [len(windows(len(row), self.window)) for row in ids]
         spans = [(text, part) for text, row in enumerate(ids) for part in windows(len(row), self.window)]
         left = list(counts)
@@ -101,8 +101,7 @@ class Reader:
                     finished(first + text)
         self.prefixes.note(itertools.compress(prefixes, counts))
         lengths_N = torch.tensor([max(1, len(row)) for row in ids]).reshape(-1, 1)
-        words_NS = words_of(ids, folded(self.vocabulary)) if words else None
-        return Vectors((total_ND / lengths_N).float(), counts, sum(map(len, ids)), words_NS)
+        return (total_ND / lengths_N).float(), counts, sum(map(len, ids))
 
     def _encoded(self, texts: Sequence[str], blocks: Sequence[slice]) -> Iterator[list[list[int]]]:
         """The ids of each block's texts; a text is encoded once, and its ids are kept as long as blocks need them."""

@@ -1,13 +1,13 @@
 """Which words a text holds: its tokens and its pairs of neighbouring tokens, hashed to a fixed number of buckets.
 
 A vector says what a text is about; which of a hundred intents it is may hang on a single word. A linear head sees both
-(wide and deep: Cheng et al. 2016; hashing with signs: Weinberger et al. 2009). A token is the same whatever its
-capitals (of ASCII) and the space around it; a word that is cut into other pieces for these is not.
+(wide and deep: Cheng et al. 2016; hashing with signs: Weinberger et al. 2009). A word is the same whatever its
+capitals, at the beginning of a text, of a line and after a space, but not after a bracket or a quote: texts are encoded
+anew, in lower case, with one space before each word.
 """
 
 import itertools
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,20 +20,16 @@ MULTIPLIER = 0x9E3779B97F4A7C15 - (1 << 64)  # 2^64 over the golden ratio, as a 
 HALF = 29  # bits: the upper ones of a product depend on all of a key
 
 
-@cache
-def folded(vocabulary: Vocabulary) -> Tensor:
-    """(V): the first token whose text differs from each token's only in capitals and space around it."""
-    first: dict[bytes, int] = {}
-    same_V = torch.arange(vocabulary.size)
-    for token, piece in sorted(vocabulary.pieces.items()):
-        same_V[token] = first.setdefault(piece.strip().lower(), token)
-    return same_V
+def words_of(texts: Sequence[str], vocabulary: Vocabulary) -> Tensor:
+    """(N,BUCKETS), sparse: the features of each text; a blank one has none."""
+    spaced = ["".join(f" {word}" for word in text.lower().split()) for text in texts]
+    return features_of(vocabulary.encode_batch(spaced, torch.get_num_threads()))
 
 
-def words_of(ids: Sequence[Sequence[int]], folded_V: Tensor) -> Tensor:
-    """(N,BUCKETS), sparse: +1 or -1 for each feature of a text, once; rows scaled to length 1, or zero."""
+def features_of(ids: Sequence[Sequence[int]]) -> Tensor:
+    """(N,BUCKETS), sparse: +1 or -1 for each feature of a row of ids, once; rows scaled to length 1, or zero."""
     text_F = torch.arange(len(ids)).repeat_interleave(torch.tensor([len(row) for row in ids], dtype=torch.long))
-    token_F = folded_V[torch.tensor(list(itertools.chain(*ids)), dtype=torch.long)]
+    token_F = torch.tensor(list(itertools.chain(*ids)), dtype=torch.long)
     before_F = token_F.roll(1)
     paired_F = text_F == text_F.roll(1)
     paired_F[:1] = False

@@ -97,11 +97,11 @@ def read_vectors(base: str, texts: Sequence[str | None]) -> Vector:
 def read_words(base: str, texts: Sequence[str | None]) -> csr_array:
     """(N,S): which words each text holds (see `engine/words.py`), by the base's vocabulary; none without text."""
     with quiet():
-        from nautile.engine.words import folded, words_of
+        from nautile.engine.words import words_of
         from nautile.tasks.heads.loading import base_reader
 
     vocabulary = base_reader(base).vocabulary
-    found_NS = words_of(vocabulary.encode_batch([text or "" for text in texts]), folded(vocabulary))
+    found_NS = words_of([text or "" for text in texts], vocabulary)
     return csr_array((found_NS.values().double().numpy(), found_NS.indices().numpy()), shape=tuple(found_NS.shape))
 
 
