@@ -20,6 +20,7 @@ from nautile.tasks.backbone.teacher import Teacher
 from nautile.tasks.backbone.texts import EXCLUDED, held_out, key, save_json
 from nautile.tasks.backbone.vectors import Vectors
 from nautile.tasks.documents import rows
+from nautile.tasks.zero_shot.labels import spoken
 
 COUNT = 120_000
 THINGS = {
@@ -191,14 +192,14 @@ def compose(count: int, seed: int = 0) -> list[str]:
 
 
 def labels_kept_back(data: Path) -> set[frozenset[str]]:
-    """The labels of sets that nothing is learned from, each as its words."""
+    """The labels of the sets whose texts are left out, each as its words."""
     paths = [path for name in EXCLUDED for path in sorted(data.glob(f"*/{name}/*.jsonl.xz"))]
     return {in_words(str(row["label"])) for path in paths for row in rows(path) if "label" in row}
 
 
 def in_words(name: str) -> frozenset[str]:
     """The words of a label, in any order, plurals as well."""
-    return frozenset(word.rstrip("s") for word in name.lower().replace("_", " ").split())
+    return frozenset(word.rstrip("s") for word in spoken(name).lower().split())
 
 
 def main(
