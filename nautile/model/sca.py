@@ -133,5 +133,4 @@ class SCA(nn.Module):
         """Step 6: gated norm, per-head readout with a sigmoid gate."""
         K = self.architecture.memory_heads
         o = self.gated_norm(o_BLKJ.flatten(2), gate_BLJ).unflatten(-1, (K, -1))
-        v, g = torch.einsum("blkj,kjr->blkr", o, self.readout.to(o.dtype)).chunk(2, dim=-1)
-        return (v * torch.sigmoid(g)).flatten(2)
+        return F.glu(torch.einsum("blkj,kjr->blkr", o, self.readout.to(o.dtype))).flatten(2)  # v · sigmoid(g)
