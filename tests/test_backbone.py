@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nautile.errors import NautileError
 from nautile.model.checkpoints import save
+from nautile.model.places import locate
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone import requests, run, train
 from nautile.tasks.backbone.between import between
@@ -33,10 +34,13 @@ from nautile.tasks.backbone.texts import gather, key, passages, phrase
 from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, read_tokens
 from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
+from nautile.tasks.backbone.widen import widen
 from nautile.tasks.heads import sentiment_data
-from nautile.tasks.heads.head import linear_head
+from nautile.tasks.heads.build import calibrated
+from nautile.tasks.heads.halves import calibrates
+from nautile.tasks.heads.head import linear_head, load_head
 from nautile.tasks.heads.loading import with_labels
-from nautile.tasks.heads.rows import ADDED, OUT_OF_SCOPE, part
+from nautile.tasks.heads.rows import ADDED, OUT_OF_SCOPE, intent_calibration, part
 from nautile.tasks.heads.sentiment import ROWS, dev_rows
 from nautile.tasks.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
 from nautile.tasks.heads.topics import topic_of
@@ -164,6 +168,18 @@ def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -
     save(with_labels(str(tmp_path), ("a", "b")), tmp_path)
     with pytest.raises(NautileError, match="a NautileForSequenceClassification of another shape"):
         take_over(student(), tmp_path)
+
+
+def test_a_backbone_widens_without_changing_what_it_says() -> None:
+    old = student().backbone.eval()
+    new = widen(old, 77)
+    ids_BL = torch.randint(1, old.config.vocab_size, (3, 9))
+    tiny.close(new(ids_BL).last_hidden_state, old(ids_BL).last_hidden_state)
+    new(ids_BL).last_hidden_state[0, 0, 0].backward()
+    [layer] = [block.feed_forward for block in new.blocks if hasattr(block, "feed_forward")]
+    assert layer.ff_out.weight.shape == (32, 77)
+    assert layer.ff_out.weight.grad[:, 48:].any(), "what is new can learn"
+    assert widen(new, 77) is new
 
 
 @pytest.fixture
@@ -504,3 +520,23 @@ def test_a_heads_rows_are_a_label_set_without_those_it_is_calibrated_on() -> Non
     assert len(rows) == 8
     assert OUT_OF_SCOPE not in names
     assert shown[-1] == NONE
+
+
+def test_a_head_is_calibrated_on_half_of_a_dev_split(tmp_path: Path) -> None:
+    path = tmp_path / "intent" / "clinc150" / "dev.jsonl.xz"
+    path.parent.mkdir(parents=True)
+    said = {"oos": "what is heavier than {} stones", "weather": "will it rain in {} days"}
+    with lzma.open(path, "wt") as file:
+        for row in [{"text": text.format(n), "label": label} for label, text in said.items() for n in range(60)]:
+            file.write(json.dumps(row) + "\n")
+    frame = intent_calibration(tmp_path)
+    assert set(frame["label"]) == {OUT_OF_SCOPE, "weather"}
+    assert 40 < len(frame) < 80
+    assert all(map(calibrates, frame["text"]))
+    assert calibrates("Will it rain?") == calibrates("will it  RAIN")
+    base = Path(locate("nautile-mini"))
+    head = load_head(base / "heads" / "intent")
+    found = calibrated(head, base, frame, "dev")
+    assert found.calibration.source == f"{len(frame)} rows, dev"
+    assert found.calibration.rows == len(frame)
+    assert torch.equal(found.weight_CD, head.weight_CD)

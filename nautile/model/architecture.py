@@ -47,7 +47,7 @@ class Architecture:
     clip_weights: bool = False
     num_heads: int = 4
     num_kv_heads: int = 2
-    d_ff: int = 682
+    d_ff: int = 1536
     rope_base: float = 10_000.0
     norm_eps: float = 1e-6
     final_norm: bool = True

@@ -14,6 +14,7 @@ from nautile.model.model import NautileModel
 from nautile.model.places import share
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.objectives import Student
+from nautile.tasks.backbone.widen import widen
 from nautile.tasks.heads.head import load_head
 from nautile.tasks.zero_shot.judge import load_matching
 
@@ -49,10 +50,14 @@ def load_student(run: Path) -> Student:
 def take_over(student: Student, folder: Path) -> bool:
     """Begin with what `export` and `fit_sentiment` wrote; returns whether vectors of pairs were among it.
 
+    A backbone whose feed-forward layers are narrower is widened, which changes nothing of what it says.
+
     Raises:
         NautileError: a folder with a backbone of another shape, or without a head.
     """
     theirs = load(folder)
+    if type(theirs) is NautileModel:
+        theirs = widen(theirs, student.backbone.config.d_ff)
     mine = student.backbone.state_dict()
     pairs = {} if theirs.config.pairs else {name: mine[name] for name in mine if name.startswith("embed_pairs.")}
     found = {**pairs, **theirs.state_dict()}

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from nautile.tasks.bench.sets import BenchSet, Settings
 from nautile.tasks.evaluate.rows import keep, renamed, truth_of
+from nautile.tasks.heads.halves import calibrates
 from nautile.tasks.labelled import Labelled, read_labelled
 
 
@@ -29,6 +30,9 @@ def read_set(entry: BenchSet, settings: Settings) -> Material:
     if entry.without is not None:
         rows, note = without(rows, entry.without)
         notes.append(note)
+    if entry.halved:
+        rows, note = not_calibrated_on(rows)
+        notes.append(note)
     total = len(rows.texts)
     places = sample(total, settings.rows, settings.seed)
     if len(places) < total:
@@ -47,6 +51,12 @@ def without(rows: Labelled, label: str) -> tuple[Labelled, str]:
     labels = tuple(other for other in rows.labels if other != label)
     left = len(rows.texts) - len(kept.texts)
     return kept._replace(labels=labels, truth=truth_of(kept, labels)), f"{left:,} rows labelled {label!r} are left out"
+
+
+def not_calibrated_on(rows: Labelled) -> tuple[Labelled, str]:
+    """The rows that no built-in head is calibrated on, and a note."""
+    kept = keep(rows, np.array([not calibrates(text) for text in rows.texts]))
+    return kept, f"{len(rows.texts) - len(kept.texts):,} rows that the head is calibrated on are left out"
 
 
 def sample(rows: int, most: int, seed: int) -> NDArray[np.int64]:

@@ -8,15 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from rich.console import Console
 
+from nautile.engine.reader import Reader
+from nautile.model.checkpoints import load
 from nautile.tasks.backbone.export import export
+from nautile.tasks.calibrate import calibrate
 from nautile.tasks.finetune.run import finetune
-from nautile.tasks.heads.head import load_head
+from nautile.tasks.heads.head import Head, load_head
 from nautile.tasks.heads.loading import TASKS
-from nautile.tasks.heads.rows import OUT_OF_SCOPE, ROWS, part
+from nautile.tasks.heads.rows import CALIBRATION, OUT_OF_SCOPE, ROWS, part
 from nautile.tasks.heads.sentiment import fit_sentiment
+from nautile.tasks.labelled import read_labelled
 from nautile.tasks.question import BASE
 
 KEPT = ("head.json", "head.safetensors")
@@ -36,7 +41,19 @@ def fit(task: str, base: Path, data: Path, corpus: Path, run: Path) -> None:
     for name in KEPT:
         shutil.copy(folder / name, place / name)
     head = load_head(place)
+    if task in CALIBRATION:
+        head = calibrated(head, base, CALIBRATION[task](data), f"half of the dev split of its {task} rows")
     replace(head, about={**head.about, "base": BASE}).save(place)
+
+
+def calibrated(head: Head, base: Path, frame: pd.DataFrame, source: str) -> Head:
+    """The head with the calibration that other rows give."""
+    known = read_labelled(frame, "text", frame.columns[1], head.kind, head.labels)
+    found = Reader(load(base))(known.texts, words=head.words_SC is not None)
+    logits_NC = head.logits(found.vectors_ND, found.words_NS)
+    fitted = calibrate(logits_NC, known.truth, head.kind, f"{len(known.texts):,} rows, {source}")
+    Console(stderr=True).print(f"{source}: temperature {fitted.temperature:.2f}, ECE {fitted.ece:.3f}")
+    return replace(head, calibration=fitted)
 
 
 def main(

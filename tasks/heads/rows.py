@@ -7,13 +7,17 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from nautile.tasks.backbone.teacher import Teacher
 from nautile.tasks.backbone.texts import key, save_json
 from nautile.tasks.documents import rows
+from nautile.tasks.heads.halves import calibrates
 from nautile.tasks.heads.topics import topic_passages
+
+Row = dict[str, Any]
 
 OUT_OF_SCOPE = "out_of_scope"
 ADDED = "added"  # marks rows that are there to be learned from, not to calibrate on
@@ -23,8 +27,12 @@ OUTSIDE = 3000  # utterances and questions that ask for none of the intents
 
 def emotion_rows(data: Path, corpus: Path, run: Path) -> pd.DataFrame:
     """GoEmotions: 27 emotions and neutral, several a text."""
-    found = _unseen(data / "sentiment" / "goemotions")
-    return pd.DataFrame({"text": [str(row["text"]) for row in found], "labels": [row["labels"] for row in found]})
+    return _emotions(_unseen(data / "sentiment" / "goemotions"))
+
+
+def emotion_calibration(data: Path) -> pd.DataFrame:
+    """Half of GoEmotions' dev split."""
+    return _emotions(_for_calibration(data / "sentiment" / "goemotions"))
 
 
 def intent_rows(data: Path, corpus: Path, run: Path, seed: int = 0) -> pd.DataFrame:
@@ -33,7 +41,7 @@ def intent_rows(data: Path, corpus: Path, run: Path, seed: int = 0) -> pd.DataFr
     Added rows have at least six words (a short line may well be a greeting), and questions ask for no definition.
     """
     found = _unseen(data / "intent" / "clinc150")
-    labels = [OUT_OF_SCOPE if row["label"] == "oos" else str(row["label"]) for row in found]
+    own = _intents(found)
     questions = rows(data / "topic" / "trec6" / "train.jsonl.xz")
     outside = [str(row["text"]) for row in questions if row["label"] not in ("description", "abbreviation")]
     outside += [str(row["text"]) for row in rows(data / "sentiment" / "goemotions" / "train.jsonl.xz")]
@@ -41,9 +49,13 @@ def intent_rows(data: Path, corpus: Path, run: Path, seed: int = 0) -> pd.DataFr
         outside += [line.partition(": ")[2] for line in str(row["text"]).splitlines()[:3]]
     several = [text.lower() for text in outside if len(text.split()) >= 6]
     chosen = random.Random(seed).sample(several, OUTSIDE)
-    texts = [*(str(row["text"]) for row in found), *chosen]
-    added = [False] * len(found) + [True] * len(chosen)
-    return pd.DataFrame({"text": texts, "label": labels + [OUT_OF_SCOPE] * len(chosen), ADDED: added})
+    more = pd.DataFrame({"text": chosen, "label": OUT_OF_SCOPE, ADDED: True})
+    return pd.concat([own.assign(**{ADDED: False}), more], ignore_index=True)
+
+
+def intent_calibration(data: Path) -> pd.DataFrame:
+    """Half of CLINC150's dev split."""
+    return _intents(_for_calibration(data / "intent" / "clinc150"))
 
 
 def part(frame: pd.DataFrame, share: float = KEPT_BACK, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -62,7 +74,20 @@ def topic_rows(data: Path, corpus: Path, run: Path, encoder: Path | None = None)
     return pd.DataFrame(json.loads(kept.read_text()), columns=["text", "label"])
 
 
-def _unseen(folder: Path) -> list[dict[str, object]]:
+def _emotions(found: list[Row]) -> pd.DataFrame:
+    return pd.DataFrame({"text": [str(row["text"]) for row in found], "labels": [row["labels"] for row in found]})
+
+
+def _intents(found: list[Row]) -> pd.DataFrame:
+    labels = [OUT_OF_SCOPE if row["label"] == "oos" else str(row["label"]) for row in found]
+    return pd.DataFrame({"text": [str(row["text"]) for row in found], "label": labels})
+
+
+def _for_calibration(folder: Path) -> list[Row]:
+    return [row for row in rows(folder / "dev.jsonl.xz") if key(str(row["text"])) and calibrates(str(row["text"]))]
+
+
+def _unseen(folder: Path) -> list[Row]:
     """The training rows whose text does not stand in the dev split."""
     dev = {key(str(row["text"])) for row in rows(folder / "dev.jsonl.xz")}
     return [
@@ -74,4 +99,8 @@ ROWS: dict[str, Callable[[Path, Path, Path], pd.DataFrame]] = {
     "emotion": emotion_rows,
     "intent": intent_rows,
     "topic": topic_rows,
+}
+CALIBRATION: dict[str, Callable[[Path], pd.DataFrame]] = {
+    "emotion": emotion_calibration,
+    "intent": intent_calibration,
 }
