@@ -103,6 +103,28 @@ def test_long_prefixes_make_small_batches(monkeypatch: pytest.MonkeyPatch) -> No
     assert max(LENGTHS) * 2 < PREFIX_TOKENS
 
 
+@pytest.mark.parametrize("room", [1, 4])
+def test_where_memory_is_short_batches_are_read_in_parts(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader(backbone())
+    prefixes = read_all(reader)
+    texts = [text for text in TEXTS for _ in prefixes]
+    wanted = reader(texts, prefixes * len(TEXTS)).vectors_ND
+    pooled = reader._pooled_at_once
+
+    def short(rows: list[list[int]], after: list[Prefix]) -> torch.Tensor:
+        if len(rows) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate more")
+        return pooled(rows, after)
+
+    monkeypatch.setattr(reader, "_pooled_at_once", short)
+    close(reader(texts, prefixes * len(TEXTS)).vectors_ND, wanted)
+    room = 0
+    with pytest.raises(
+        NautileError, match=r"^cpu has no memory for a text of \d+ tokens: CUDA out of memory\.; read on the CPU$"
+    ):
+        reader(["why?"])
+
+
 def test_as_many_prefixes_as_texts() -> None:
     reader = Reader(backbone())
     with pytest.raises(NautileError, match="3 prefixes for 2 texts"):

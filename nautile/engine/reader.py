@@ -117,8 +117,23 @@ class Reader:
                 if not needed[text]:
                     del known[text]
 
-    @torch.inference_mode()
     def _pooled(self, rows: list[list[int]], prefixes: list[Prefix]) -> Tensor:
+        """(B,D); where the device has no memory for so many rows at once, in halves. NautileError: not for one."""
+        try:
+            return self._pooled_at_once(rows, prefixes)
+        except torch.OutOfMemoryError as error:
+            if len(rows) == 1:
+                device, reason = self.model.device, str(error).splitlines()[0]
+                raise NautileError(
+                    f"{device} has no memory for a text of {len(rows[0])} tokens: {reason}; read on the CPU"
+                ) from None
+        torch.cuda.empty_cache()
+        half = len(rows) // 2
+        parts = [(rows[:half], prefixes[:half]), (rows[half:], prefixes[half:])]
+        return torch.cat([self._pooled(*part) for part in parts])
+
+    @torch.inference_mode()
+    def _pooled_at_once(self, rows: list[list[int]], prefixes: list[Prefix]) -> Tensor:
         ids_BL, mask_BL = (part.to(self.model.device) for part in pad_right(rows))
         state = continued(prefixes) if prefixes else None
         hidden_BLD = self.model(ids_BL, mask_BL, past_key_values=state).last_hidden_state

@@ -48,7 +48,7 @@ def fit(task: str, base: Path, data: Path, corpus: Path, run: Path) -> None:
 
 def calibrated(head: Head, base: Path, frame: pd.DataFrame, source: str) -> Head:
     """The head with the calibration that other rows give."""
-    known = read_labelled(frame, "text", frame.columns[1], head.kind, head.labels)
+    known = read_labelled(frame, kind=head.kind, labels=head.labels)
     found = Reader(load(base))(known.texts, words=head.words_SC is not None)
     logits_NC = head.logits(found.vectors_ND, found.words_NS)
     fitted = calibrate(logits_NC, known.truth, head.kind, f"{len(known.texts):,} rows, {source}")
