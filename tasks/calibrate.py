@@ -90,16 +90,25 @@ def ece(probabilities_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], k
     return sum(gaps) / max(1, len(sure))
 
 
+def calibrate_on(
+    logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, source: str, texts: Sequence[str]
+) -> Calibration:
+    """`calibrate` on the judgments of these texts, of which copies are no further evidence."""
+    return calibrate(logits_NC, truth, kind, source, len(set(texts)), folds_of_texts(texts))
+
+
 def calibrate(
     logits_NC: Array,
     truth: NDArray[np.int64] | NDArray[np.bool_],
     kind: Kind,
     source: str,
     independent: int | None = None,
+    folds_N: NDArray[np.int64] | None = None,
 ) -> Calibration:
     """Fit on held-out rows: `truth` (N) indices, for "multi" (N,C) booleans; `source` names the rows in words.
 
-    `independent` says how many of them are, where some repeat others.
+    `independent` says how many of them are, where some repeat others, and `folds_N` keeps these together where ECE is
+    cross-fitted (`folds_of_texts`).
 
     Raises:
         NautileError: fewer than 20 rows.
@@ -117,7 +126,7 @@ def calibrate(
         rows=rows,
         temperature=temperature,
         ece_before=ece(probabilities(logits_NC, kind), truth, kind),
-        ece=ece(_crossfitted(logits_NC, truth, kind), truth, kind),
+        ece=ece(_crossfitted(logits_NC, truth, kind, folds_N), truth, kind),
         thresholds=thresholds,
         confidence=np.quantile(confidence_of(found, kind, thresholds), levels).tolist(),
         nonconformity=np.quantile(_nonconformity(found, truth, kind), levels, method="higher").tolist(),
@@ -145,12 +154,14 @@ def _temperature(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_],
     return float(min(coarse * np.geomspace(0.95, 1.05, 41), key=lambda t: _loss(logits_NC, truth, kind, t)))
 
 
-def _crossfitted(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind) -> Array:
+def _crossfitted(
+    logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, folds_N: NDArray[np.int64] | None
+) -> Array:
     """Probabilities of each fold at the temperature of the others."""
-    folds = folds_of(len(logits_NC))
+    folds_N = folds_of(len(logits_NC)) if folds_N is None else folds_N
     found = np.empty_like(logits_NC, dtype=float)
     for fold in range(FOLDS):
-        held, rest = folds == fold, folds != fold
+        held, rest = folds_N == fold, folds_N != fold
         found[held] = probabilities(logits_NC[held] / _temperature(logits_NC[rest], truth[rest], kind), kind)
     return found
 

@@ -48,7 +48,7 @@ def decide(
     check_policy(policy, kind, calibration)
     if kind == "multi":
         given_NC = given(probabilities_NC, thresholds_of(policy, calibration), alone)
-        sure = least_sure(probabilities_NC, given_NC)
+        sure = _sure(probabilities_NC, given_NC, alone)
         chosen: list[str | None] = [_joined(row, labels) or None for row in given_NC]
         note = "no label fits"
     else:
@@ -70,6 +70,14 @@ def given(probabilities_NC: Array, thresholds: Sequence[float] | float, alone: i
         given_NC[first_N] = False
         given_NC[:, alone] = first_N
     return given_NC
+
+
+def _sure(probabilities_NC: Array, given_NC: NDArray[np.bool_], alone: int | None) -> Array:
+    """(N): how sure each row's least sure decision is; what is decided by the rule of `alone` is no judgment."""
+    if alone is None:
+        return least_sure(probabilities_NC, given_NC)
+    others = least_sure(np.delete(probabilities_NC, alone, axis=1), np.delete(given_NC, alone, axis=1))
+    return np.where(given_NC[:, alone], probabilities_NC[:, alone], others)
 
 
 def check_policy(policy: Policy, kind: Kind, calibration: Calibration | None) -> None:

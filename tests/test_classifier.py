@@ -163,6 +163,27 @@ def test_several_labels_come_back_as_they_were_given(base: str) -> None:
     assert several.predict_proba(X).shape == several.decision_function(X).shape == truth.shape
 
 
+def test_a_lone_label_may_stand_without_its_list(base: str) -> None:
+    X, y = sentences(10)
+    lists = [[label] for label in y]
+    several = Classifier("linear", base, multi_label=True, cv=3, random_state=0).fit(X, lists)
+    assert several.score(X, [lists[0], *y[1:]]) == several.score(X, lists) > 0.5
+    with pytest.raises(NautileError, match="no label at all"):
+        several.fit(X, [[] for _ in X])
+
+
+def test_splits_may_be_given_as_booleans(base: str) -> None:
+    X, y = sentences(20)
+    test = np.arange(len(X)) % 2 == 0
+    given = (~test, test), (np.flatnonzero(~test), np.flatnonzero(test))
+    by_mask, by_index = (Classifier("linear", base, cv=[split]).fit(X, y).calibration_ for split in given)
+    assert by_mask is not None
+    assert by_mask == by_index
+    for part, said in (([0, 99], "names row 99, of 60 rows"), ([True], "1 booleans for 60 rows")):
+        with pytest.raises(NautileError, match=said):
+            Classifier("linear", base, cv=[([0, 1, 2], part)]).fit(X, y)
+
+
 def test_targets_that_do_not_fit_are_refused(linear: Classifier) -> None:
     X, y = sentences(3)
     for wrong, said in (

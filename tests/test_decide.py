@@ -109,3 +109,10 @@ def test_label_lists_come_from_the_command_line_or_a_file(tmp_path) -> None:  # 
             question(labels=labels_from(str(tmp_path / "a.json")))
     with pytest.raises(NautileError, match="cannot be read as a label list"):
         labels_from(str(tmp_path / "missing.json"))
+
+
+def test_what_stands_alone_is_unsure_of_nothing_but_itself() -> None:
+    labels, shares = ("refund", "shipping", "none of these"), np.array([[0.96, 0.06, 0.87], [0.1, 0.6, 0.9]])
+    found = decide(shares, labels, "multi", None, Policy(), alone=2)
+    assert found.label == ["refund", "none of these"]
+    assert found.confidence == [pytest.approx(0.94), 0.9]

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 
 from nautile.errors import NautileError
@@ -53,7 +55,6 @@ def test_a_fitted_pipeline_is_measured(labels: list[Any]) -> None:
 def test_an_estimator_of_several_labels_a_row() -> None:
     marks = np.array([[label == "good", "day" in text] for label, text in zip(LABELS, TEXTS, strict=True)], dtype=int)
     model = make_pipeline(TfidfVectorizer(), OneVsRestClassifier(LogisticRegression(C=100))).fit(TEXTS, marks)
-    model.multilabel_ = True
     cells = [";".join(str(n) for n in np.flatnonzero(row)) for row in marks]
     kept = [n for n, cell in enumerate(cells) if cell]
     rows = pd.DataFrame({"text": [TEXTS[n] for n in kept], "label": [cells[n] for n in kept]})
@@ -69,6 +70,14 @@ def test_our_estimator_is_measured_with_its_calibration(base: str) -> None:
     assert found.figures.accuracy.value == pytest.approx(model.score(texts, LABELS))
     assert found.figures.calibrated == model.calibration_.source
     assert Classifier("linear", base, cv=2).fit(TEXTS, LABELS).calibration_ is None  # of four different texts
+
+
+def test_what_a_search_or_a_pipeline_holds_says_how_it_judges(base: str) -> None:
+    texts = [f"{text} {n}" for n, text in enumerate(TEXTS)]
+    plain = FunctionTransformer()
+    search = GridSearchCV(make_pipeline(plain, Classifier("linear", base, cv=2)), {"classifier__C": [1.0]}, cv=2)
+    found = evaluate(search.fit(texts, LABELS), pd.DataFrame({"text": texts, "label": LABELS}), resamples=0)
+    assert found.figures.calibrated == search.best_estimator_[-1].calibration_.source
 
 
 @pytest.mark.parametrize(

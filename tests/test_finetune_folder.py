@@ -132,6 +132,22 @@ def test_a_replaced_run_goes_when_the_new_one_is_finished(old: Path, base: str) 
     assert sorted(path.name for path in old.parent.iterdir()) == ["run"]
 
 
+def test_two_runs_do_not_write_one_folder(tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, told = tmp_path / "run", []
+    write = outcome.write_files
+
+    def meanwhile(*arguments: Any) -> None:
+        with pytest.raises(NautileError, match="another run is writing this folder") as refused:
+            finetune(frame(30), output=folder, base=base, **HEAD)
+        told.append(str(refused.value))
+        write(*arguments)
+
+    monkeypatch.setattr(outcome, "write_files", meanwhile)
+    finetune(frame(24), output=folder, base=base, **HEAD)
+    assert len(told) == 1
+    assert read_about(folder)["about"]["rows"] == 22
+
+
 def test_what_stands_in_the_place_of_the_old_run_is_left_alone(old: Path, base: str) -> None:
     run_folder.previous(old).mkdir()
     with pytest.raises(NautileError, match=r"run.previous: is where the old run would be kept meanwhile"):
@@ -185,6 +201,12 @@ def test_a_relative_base_is_found_from_everywhere(
 def test_a_shipped_base_keeps_its_name(tmp_path: Path) -> None:
     about = read_about(finetune(frame(12), output=tmp_path / "run", **HEAD))["about"]
     assert (about["base"], about["base_digest"]) == ("nautile-mini", fingerprint("nautile-mini"))
+
+
+def test_copies_of_few_texts_calibrate_nothing(tmp_path: Path, base: str) -> None:
+    folder = finetune(pd.concat([frame(30)] * 10), output=tmp_path / "run", base=base, **HEAD)
+    assert read_about(folder)["calibration"] is None
+    assert "different validation texts are too few to calibrate on" in (folder / "README.md").read_text()
 
 
 def test_sixty_rows_are_enough_to_calibrate(tmp_path: Path, base: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,14 @@ def wait_for_parts(output: Path, count: int, process: "subprocess.Popen[bytes]")
         time.sleep(0.005)
 
 
+@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+def test_what_goes_with_an_output_is_refused_without_one(
+    option: str, reviews: Path, judge: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert classify(reviews, option) == 2
+    assert capsys.readouterr().err == f"nautile: error: {option} goes with --output FILE\n"
+
+
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_killed_and_resumed_the_output_has_the_bytes_of_an_undisturbed_run(
     name: str, reviews: Path, tmp_path: Path, judge: None

@@ -48,3 +48,7 @@ def test_bits_per_byte(model: NautileForCausalLM) -> None:
 
 def test_no_texts_no_likelihoods(model: NautileForCausalLM) -> None:
     assert score(model, []) == []
+
+
+def test_half_a_surrogate_pair_is_three_bytes(model: NautileForCausalLM) -> None:
+    assert score(model, ["a \ud800"])[0].size == len("a \ufffd".encode())

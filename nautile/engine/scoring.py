@@ -36,7 +36,7 @@ def score(model: NautileForCausalLM, texts: Sequence[str]) -> list[Likelihood]:
     found = [Likelihood(0.0, 0, 0)] * len(rows)
     for group in batches([len(row) for row in rows], BATCH_TOKENS):
         for index, nats in zip(group, _nats(model, [rows[index] for index in group]), strict=True):
-            found[index] = Likelihood(nats, len(rows[index]) - 1, len(texts[index].encode()))
+            found[index] = Likelihood(nats, len(rows[index]) - 1, len(texts[index].encode("utf-8", "surrogatepass")))
     return found
 
 

@@ -166,7 +166,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classes_")
         predicted = self.predict(X)
         if self._targets.form == "lists":
-            right = [set(map(str, true)) == set(map(str, found)) for true, found in zip(y, predicted, strict=True)]
+            truth = [[row] if isinstance(row, str) else row for row in y]
+            right = [set(map(str, true)) == set(map(str, found)) for true, found in zip(truth, predicted, strict=True)]
             return float(np.average(right, weights=sample_weight))
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 

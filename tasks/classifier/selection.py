@@ -144,9 +144,21 @@ def _ranks(group_N: Index) -> Index:
 def _given(truth_NC: Array, cv: Any) -> list[Split]:
     try:
         splits: Iterable[Any] = cv if isinstance(cv, list | tuple) else cv.split(truth_NC, truth_NC.argmax(axis=1))
-        return [(np.asarray(train, dtype=np.int64), np.asarray(test, dtype=np.int64)) for train, test in splits]
+        found = [(_places(train, len(truth_NC)), _places(test, len(truth_NC))) for train, test in splits]
     except (AttributeError, TypeError):
         raise NautileError("cv must be a number of folds, a scikit-learn splitter or a list of splits") from None
+    return found
+
+
+def _places(part: Any, rows: int) -> Index:
+    """The rows of a part that is given as indices or as booleans."""
+    given = np.asarray(part)
+    if given.dtype == bool and len(given) != rows:
+        raise NautileError(f"a split of cv has {len(given)} booleans for {rows} rows")
+    places = np.flatnonzero(given) if given.dtype == bool else given.astype(np.int64)
+    if len(places) and not 0 <= places.min() <= places.max() < rows:
+        raise NautileError(f"a split of cv names row {places.max()}, of {rows} rows that are counted from 0")
+    return places
 
 
 def worth(rows: Rows) -> int:

@@ -58,7 +58,8 @@ def _holds_lists(y: Any) -> bool:
     rows = [row for row in y if isinstance(row, COLLECTIONS)] if _walks(y) else []
     if not rows:
         return False
-    if any(isinstance(row, set | frozenset) for row in rows) or len({len(row) for row in rows}) > 1:
+    widths = {len(row) for row in rows}
+    if any(isinstance(row, set | frozenset) for row in rows) or len(widths) > 1 or widths == {0}:
         return True
     return any(value not in (0, 1) for row in rows for value in row)
 
@@ -72,6 +73,8 @@ def _lists(y: Any) -> Targets:
     if wrong := [n for n, row in enumerate(rows) if not isinstance(row, COLLECTIONS)]:
         raise NautileError(f"y holds no labels in rows {wrong[:5]}; give an empty list where none applies")
     found = [label for row in rows for label in row]
+    if not found:
+        raise NautileError("y holds no label at all; there is nothing to learn")
     if len({isinstance(label, str) for label in found}) > 1:
         raise NautileError("y mixes texts and numbers as labels; give all in one type")
     classes = np.unique(found)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 _HELP = """Measure a model on labelled rows, and say how sure the figures are.
 
-Shown are accuracy, macro-F1, each label's precision and recall, calibration
-(ECE), and the accuracy left when unsure rows get no label, all with 95 %
-bootstrap intervals. MODEL is a built-in task, a fine-tuned folder or a
+Shown are accuracy, macro-F1, calibration (ECE) and the accuracy left when
+unsure rows get no label, with 95 % bootstrap intervals, and each label's
+precision and recall. MODEL is a built-in task, a fine-tuned folder or a
 checkpoint. A second model on the same rows is compared by a paired test.
 
 \b

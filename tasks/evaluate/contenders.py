@@ -57,8 +57,9 @@ def of_estimator(model: Any) -> Contender:
         unfitted = hasattr(model, "fit") and not hasattr(model, "classes_")
         raise NautileError(f"the model must be {known}, not {name}" + "; fit it first" * unfitted)
     labels = tuple(label_name(label) for label in np.asarray(model.classes_).tolist())
-    several = getattr(model, "multi_label", False) or getattr(model, "multilabel_", False)
-    calibration = getattr(model, "calibration_", None)
+    inner = _innermost(model)
+    several = getattr(inner, "multi_label", False) or getattr(inner, "multilabel_", False)
+    calibration = getattr(inner, "calibration_", None)
 
     def measure(texts: Sequence[str]) -> Array:
         try:
@@ -74,6 +75,13 @@ def of_estimator(model: Any) -> Contender:
 
     kept = calibration if isinstance(calibration, Calibration) else None
     return Contender(name, labels, "multi" if several else "single", measure, kept)
+
+
+def _innermost(model: Any) -> Any:
+    """What a search has chosen, and a pipeline ends with: they do not say what that knows of itself."""
+    while hasattr(model, "best_estimator_") or hasattr(model, "steps"):
+        model = model.best_estimator_ if hasattr(model, "best_estimator_") else model.steps[-1][1]
+    return model
 
 
 def find_contender(

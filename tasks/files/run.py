@@ -69,6 +69,8 @@ class Request:
         """
         source = self._source()
         piped_to = self._format_of_pipe()
+        if self.output is None and (self.resume or self.overwrite):
+            raise NautileError(f"--{'resume' if self.resume else 'overwrite'} goes with --output FILE")
         output_format = format_of(self.output) if self.output else None
         workspace = prepared(self.output, source, self.resume, self.overwrite) if self.output else None
         with opened_job(source, load, self.column, self.prefix) as job:

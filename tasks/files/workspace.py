@@ -1,6 +1,5 @@
 """The finished parts of a job, in a folder beside its output: what outlives a kill."""
 
-import errno
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 from nautile.errors import NautileError
 from nautile.tasks.files.tally import Tally
+from nautile.tasks.locks import locked
 
 
 class Workspace:
@@ -46,16 +46,14 @@ class Workspace:
         Raises NautileError where another job has it.
         """
         self.folder.mkdir(exist_ok=True)
-        handle = _locked(self.folder)
-        try:
-            for half in self.folder.glob("*.half"):  # of a job that was killed
-                half.unlink()
-            yield
-        finally:
-            if handle is not None:
-                os.close(handle)
-            with suppress(OSError):
-                self.folder.rmdir()
+        with locked(self.folder, "another job is writing this output; wait for it, or name another"):
+            try:
+                for half in self.folder.glob("*.half"):  # of a job that was killed
+                    half.unlink()
+                yield
+            finally:
+                with suppress(OSError):
+                    self.folder.rmdir()
 
     def begin(self, job: dict[str, object], rows: int | None) -> None:
         """Start afresh: empty the folder and note what the job is and how many rows it will read, if known."""
@@ -158,23 +156,6 @@ def _check_place(output: Path) -> None:
         raise NautileError(f"{output} is not a regular file; name one as the output")
     if not os.access(folder, os.W_OK):
         raise NautileError(f"{output}: the folder {folder} can't be written to")
-
-
-def _locked(folder: Path) -> int | None:
-    """A handle that keeps the folder locked while it is open; None where the system has no such lock."""
-    if os.name != "posix":
-        return None
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise NautileError(f"{folder}: another job is writing this output; wait for it, or name another") from None
-        return None  # a file system without locks
-    return handle
 
 
 def _sync(folder: Path) -> None:

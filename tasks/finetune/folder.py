@@ -11,6 +11,7 @@ from typing import Any
 from nautile.errors import NautileError
 from nautile.tasks.finetune.options import Options, write_config
 from nautile.tasks.finetune.split import Split
+from nautile.tasks.locks import locked
 
 CHECKPOINTS, MARK, FINISHED = "checkpoints", "run.json", "head.json"
 PLACES = {"data", "output", "validation"}  # where things lie; what is in them is compared instead
@@ -59,24 +60,27 @@ def begun(folder: Path, options: Options, known: Known, overwrite: bool) -> Iter
     is set aside; it comes back if the new one ends before its first checkpoint, and goes when that is finished.
 
     Raises:
-        NautileError: a folder that cannot be made; from within, with the place of the run set aside added.
+        NautileError: a folder that cannot be made, or that another run is writing; from within, with the place of the
+            run set aside added.
     """
-    mark = _mark(folder)
-    goes_on = mark is not None and _can_go_on(folder) and not overwrite
-    replaces = _replaces(folder, mark, overwrite)
-    kept = replaces or (mark is not None and bool(mark.get("replaces")))
-    try:
-        if not goes_on:
-            _make(folder, replaces)
-            _write(folder / CHECKPOINTS / MARK, json.dumps({**known, "replaces": kept}, ensure_ascii=False))
-            write_config(options, folder / "config.yaml")
-        yield
-    except NautileError as error:
-        raise NautileError("; ".join([str(error), *_give_up(folder, kept)])) from None
-    except BaseException as error:
-        for told in _give_up(folder, kept):
-            error.add_note(told)
-        raise
+    _there(folder)
+    with locked(folder, "another run is writing this folder; wait for it, or name another"):
+        mark = _mark(folder)
+        goes_on = mark is not None and _can_go_on(folder) and not overwrite
+        replaces = _replaces(folder, mark, overwrite)
+        kept = replaces or (mark is not None and bool(mark.get("replaces")))
+        try:
+            if not goes_on:
+                _make(folder, replaces)
+                _write(folder / CHECKPOINTS / MARK, json.dumps({**known, "replaces": kept}, ensure_ascii=False))
+                write_config(options, folder / "config.yaml")
+            yield
+        except NautileError as error:
+            raise NautileError("; ".join([str(error), *_give_up(folder, kept)])) from None
+        except BaseException as error:
+            for told in _give_up(folder, kept):
+                error.add_note(told)
+            raise
 
 
 def previous(folder: Path) -> Path:
@@ -104,16 +108,26 @@ def fingerprint(split: Split) -> str:
     return digest.hexdigest()
 
 
-def _make(folder: Path, replaces: bool) -> None:
-    """The folder, without a run; one that is replaced is set aside."""
+def _there(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> NautileError:
+    return NautileError(f"{folder}: cannot be written to ({error.strerror}); name another folder")
+
+
+def _make(folder: Path, replaces: bool) -> None:
+    """The folder without a run; one that is replaced is set aside."""
+    try:
         if replaces:
             _move(folder, previous(folder))
         _clear(folder)
         (folder / CHECKPOINTS).mkdir()
     except OSError as error:
-        raise NautileError(f"{folder}: cannot be written to ({error.strerror}); name another folder") from None
+        raise _unwritable(folder, error) from None
 
 
 def _give_up(folder: Path, kept: bool) -> list[str]:

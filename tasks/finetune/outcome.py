@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate, probabilities
+from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate_on, probabilities
 from nautile.tasks.evaluate.plots import confusion_png
 from nautile.tasks.evaluate.report import markdown
 from nautile.tasks.evaluate.results import Estimate, Figures
@@ -56,13 +56,14 @@ def make_outcome(
     """Calibrate on the validation rows' logits (N,C) and take their figures."""
     valid, rows = split.valid, len(split.valid.texts)
     calibration = None
-    if rows >= FEWEST_ROWS:
+    if len(set(valid.texts)) >= FEWEST_ROWS:
         best = "regularisation" if options.method == "head" else "checkpoint"
         said = "each fifth by a head of all other rows" if options.refit else f"on which the best {best} was chosen too"
         source = f"{rows:,} validation rows of its fine-tuning, {said}"
-        calibration = calibrate(logits_NC, valid.truth, valid.kind, source)
+        calibration = calibrate_on(logits_NC, valid.truth, valid.kind, source, valid.texts)
     else:
-        notes = (*notes, f"{rows} validation rows are too few to calibrate on: the probabilities are not calibrated")
+        few = f"{len(set(valid.texts))} different validation texts are too few to calibrate on"
+        notes = (*notes, f"{few}: the probabilities are not calibrated")
     if not rows:
         return Outcome(options, split, training, None, None, None, notes)
     shares_NC = probabilities(logits_NC, valid.kind, calibration)
@@ -96,7 +97,7 @@ def write_files(outcome: Outcome, folder: Path) -> None:
     training = outcome.training
     best = training.best_update
     curves_png(training.history, outcome.options, best, folder / "curves.png")
-    found = None if outcome.figures is None else outcome.figures.model_dump()
+    found = None if outcome.figures is None else json.loads(outcome.figures.model_dump_json())
     known = {name: value for name, value in asdict(training).items() if name != "history"}
     told = {"training": known, "validation": found, "notes": list(outcome.notes)}
     (folder / "metrics.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -26,8 +26,8 @@ def split_rows(data: Labelled, share: float | None, seed: int) -> Split:
 
     By default a tenth; of 60 to 200 texts 20, as many as a calibration takes, if their labels leave enough to train on.
 
-    Rows with the same text stay together, and one text of each label always stays in training. For "multi" the rarest
-    label of a row counts as its label.
+    Rows with the same text stay together, under the label of the first of them; of each label that comes first so, one
+    text stays in training. For "multi" the rarest label of a row counts as its label.
     """
     strata = _strata(data)
     first: dict[str, int] = {}

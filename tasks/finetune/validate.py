@@ -37,10 +37,10 @@ def scores(logits_NC: Array, data: Labelled) -> dict[str, float]:
 
 
 def macro_f1(chosen_NC: np.ndarray, truth_NC: np.ndarray) -> float:
-    """The mean F1 of the labels that occur, of (N,C) booleans."""
+    """The mean F1 of the labels that occur or were given, of (N,C) booleans."""
     hits_C = (chosen_NC & truth_NC).sum(axis=0)
     both_C = chosen_NC.sum(axis=0) + truth_NC.sum(axis=0)
-    there = truth_NC.any(axis=0)
+    there = both_C > 0
     return float((2 * hits_C[there] / both_C[there]).mean()) if there.any() else 0.0
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from nautile.engine.reader import Reader
 from nautile.model.checkpoints import load
 from nautile.tasks.backbone.export import export
-from nautile.tasks.calibrate import calibrate
+from nautile.tasks.calibrate import calibrate_on
 from nautile.tasks.finetune.run import finetune
 from nautile.tasks.heads.head import Head, load_head
 from nautile.tasks.heads.loading import TASKS
@@ -51,7 +51,7 @@ def calibrated(head: Head, base: Path, frame: pd.DataFrame, source: str) -> Head
     known = read_labelled(frame, kind=head.kind, labels=head.labels)
     found = Reader(load(base))(known.texts, words=head.words_SC is not None)
     logits_NC = head.logits(found.vectors_ND, found.words_NS)
-    fitted = calibrate(logits_NC, known.truth, head.kind, f"{len(known.texts):,} rows, {source}")
+    fitted = calibrate_on(logits_NC, known.truth, head.kind, f"{len(known.texts):,} rows, {source}", known.texts)
     Console(stderr=True).print(f"{source}: temperature {fitted.temperature:.2f}, ECE {fitted.ece:.3f}")
     return replace(head, calibration=fitted)
 

@@ -22,6 +22,8 @@ def fit_offsets(logits_NC: Array, truth_N: NDArray[np.int64], folds_N: NDArray[n
 
 def _offsets(logits_NC: Array, truth_N: NDArray[np.int64]) -> Array:
     N, C = logits_NC.shape
+    if not N:
+        return np.zeros(C)
     true_NC = np.eye(C)[truth_N]
 
     def loss(flat: Array) -> tuple[float, Array]:

@@ -12,7 +12,7 @@ from nautile.engine.reader import Reader
 from nautile.model.checkpoints import load
 from nautile.model.places import fingerprint
 from nautile.tasks.backbone.export import load_student
-from nautile.tasks.calibrate import calibrate
+from nautile.tasks.calibrate import calibrate_on
 from nautile.tasks.heads.head import linear_head
 from nautile.tasks.heads.sentiment_data import LABELS, Example, read_split
 from nautile.tasks.question import BASE
@@ -26,9 +26,10 @@ def fit_sentiment(run: Path, base: Path, data: Path) -> None:
     layer = load_student(run).sentiment
     examples = dev_rows(data)
     head = linear_head(LABELS, layer.weight.detach(), layer.bias.detach(), unit=True)
-    logits_NC = head.logits(Reader(load(base))([example.text for example in examples]).vectors_ND)
+    texts = [example.text for example in examples]
+    logits_NC = head.logits(Reader(load(base))(texts).vectors_ND)
     source = f"{len(examples):,} rows of the dev splits of {', '.join(SETS[:-1])} and {SETS[-1]}"
-    fitted = calibrate(logits_NC, np.array([example.label for example in examples]), head.kind, source)
+    fitted = calibrate_on(logits_NC, np.array([example.label for example in examples]), head.kind, source, texts)
     about = {"base": BASE, "base_digest": fingerprint(base), "method": "trained with the backbone"}
     replace(head, calibration=fitted, about=about).save(base / "heads" / "sentiment")
     Console(stderr=True).print(f"temperature {fitted.temperature:.2f}, ECE {fitted.ece_before:.3f} → {fitted.ece:.3f}")
