@@ -59,6 +59,7 @@ def read_labelled(
     labels: Sequence[str] | None = None,
     separator: str = ";",
     fewest_labels: int = 2,
+    of_results: bool = True,
 ) -> Labelled:
     """Read labelled rows; those without a text or a label are left out, counted in `notes`.
 
@@ -73,6 +74,7 @@ def read_labelled(
         labels: all labels, in order. Without it the labels of the data, sorted.
         separator: between the labels of a cell that is text, for "multi". An empty list means "none of them".
         fewest_labels: that there must be, where a row has one label.
+        of_results: whether the labels will be columns of results, which not every name can be.
 
     Raises:
         NautileError: what cannot be read, columns that are not there, labels that are unknown or too few.
@@ -88,6 +90,8 @@ def read_labelled(
     if not rows:
         raise NautileError(f"{columns.name}: no row has both a text and a label; look at the columns {text}, {label}")
     known = _labels(columns, rows, kind, labels, notes)
+    if of_results:
+        _check_names(columns.name, known, kind)
     if kind != "multi" and len(known) < fewest_labels:
         raise NautileError(f"{columns.name}: all rows have the label {known[0]!r}; there must be two labels at least")
     _check_known(columns.name, rows, known)
@@ -230,12 +234,15 @@ def _labels(
         known = _known(given)
         if absent := [label for label in known if label not in found]:
             notes.append(f"no row has the label {_few(absent)}")
+    return known
+
+
+def _check_names(name: str, known: tuple[str, ...], kind: Kind) -> None:
     if taken := [label for label in known if label in RESERVED]:
         raise NautileError(
-            f"{columns.name}: the label {taken[0]!r} is also a column of every result; rename that label in the data"
+            f"{name}: the label {taken[0]!r} is also a column of every result; rename that label in the data"
         )
     check_labels(known, joined=kind == "multi")
-    return known
 
 
 def _known(given: Any) -> tuple[str, ...]:

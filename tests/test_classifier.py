@@ -170,6 +170,8 @@ def test_a_lone_label_may_stand_without_its_list(base: str) -> None:
     assert several.score(X, [lists[0], *y[1:]]) == several.score(X, lists) > 0.5
     with pytest.raises(NautileError, match="no label at all"):
         several.fit(X, [[] for _ in X])
+    with pytest.raises(NautileError, match="a lone 0 or 1 in each list"):
+        several.fit(X, [[n % 2] for n in range(len(X))])
 
 
 def test_splits_may_be_given_as_booleans(base: str) -> None:

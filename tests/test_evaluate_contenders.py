@@ -43,7 +43,7 @@ def pipeline(labels: Any) -> Any:
     return make_pipeline(TfidfVectorizer(), LogisticRegression(C=100)).fit(TEXTS, labels)
 
 
-@pytest.mark.parametrize("labels", [LABELS, [1, 0] * 12, [True, False] * 12, [2.0, 1.0] * 12])
+@pytest.mark.parametrize("labels", [LABELS, [1, 0] * 12, [True, False] * 12, [2.0, 1.0] * 12, ["note", "set"] * 12])
 def test_a_fitted_pipeline_is_measured(labels: list[Any]) -> None:
     found = evaluate(pipeline(labels), pd.DataFrame({"text": TEXTS, "label": labels}), resamples=0)
     assert found.summary.model == "Pipeline"

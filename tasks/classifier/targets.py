@@ -61,7 +61,11 @@ def _holds_lists(y: Any) -> bool:
     widths = {len(row) for row in rows}
     if any(isinstance(row, set | frozenset) for row in rows) or len(widths) > 1 or widths == {0}:
         return True
-    return any(value not in (0, 1) for row in rows for value in row)
+    if any(value not in (0, 1) for row in rows for value in row):
+        return True
+    if widths == {1} and not isinstance(y, np.ndarray):
+        raise NautileError("y holds a lone 0 or 1 in each list, label or mark: name labels in words, or give an array")
+    return False
 
 
 def _walks(y: Any) -> bool:

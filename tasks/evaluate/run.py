@@ -142,7 +142,10 @@ def _read(
     """The rows to measure on, and where they are given those to train on."""
     sources = [data] if train is None else [data, train]
     shown: Kind = "multi" if kind == "multi" else "single"
-    found = [read_labelled(source, text, label, shown, separator=separator, fewest_labels=1) for source in sources]
+    found = [
+        read_labelled(source, text, label, shown, separator=separator, fewest_labels=1, of_results=False)
+        for source in sources
+    ]
     return renamed(found, rename)
 
 
