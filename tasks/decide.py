@@ -48,7 +48,7 @@ def decide(
     check_policy(policy, kind, calibration)
     if kind == "multi":
         given_NC = given(probabilities_NC, thresholds_of(policy, calibration), alone)
-        sure = _sure(probabilities_NC, given_NC, alone)
+        sure = sure_of(probabilities_NC, given_NC, alone)
         chosen: list[str | None] = [_joined(row, labels) or None for row in given_NC]
         note = "no label fits"
     else:
@@ -72,7 +72,7 @@ def given(probabilities_NC: Array, thresholds: Sequence[float] | float, alone: i
     return given_NC
 
 
-def _sure(probabilities_NC: Array, given_NC: NDArray[np.bool_], alone: int | None) -> Array:
+def sure_of(probabilities_NC: Array, given_NC: NDArray[np.bool_], alone: int | None) -> Array:
     """(N): how sure each row's least sure decision is; what is decided by the rule of `alone` is no judgment."""
     if alone is None:
         return least_sure(probabilities_NC, given_NC)

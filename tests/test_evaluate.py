@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -432,3 +433,12 @@ def test_a_judge_with_a_head_knows_what_is_out_of_scope() -> None:
     found = evaluate(judge, frame(*BASIC), resamples=0)
     assert found.figures.out_of_scope_auroc is not None
     assert found.figures.out_of_scope_auroc.value == 1
+
+
+def test_what_stands_alone_is_not_given_with_others() -> None:
+    shares = np.array([[0.96, 0.06, 0.87], [0.1, 0.6, 0.9]])
+    truth = np.array([[True, False, False], [False, False, True]])
+    one = Judged(("refund", "shipping", "none of these"), "multi", shares, truth, alone="none of these")
+    assert one.right.all()
+    assert one.confidence.tolist() == pytest.approx([0.94, 0.9])
+    assert not replace(one, alone=None).right.any()

@@ -19,7 +19,10 @@ CHUNK_ROWS = 2048
 
 @dataclass(frozen=True)
 class Contender:
-    """A name for reports, and `measure`: texts to probabilities (N,C), a column a label."""
+    """A name for reports, and `measure`: texts to probabilities (N,C), a column a label.
+
+    Where several labels may be given, the one named `alone` is never given with others.
+    """
 
     name: str
     labels: tuple[str, ...]
@@ -27,6 +30,7 @@ class Contender:
     measure: Callable[[Sequence[str]], Array]
     calibration: Calibration | None = None
     out_of_scope: str | None = None
+    alone: str | None = None
 
     def measure_all(
         self, texts: Sequence[str], done: Callable[[int], None] = lambda rows: None, chunk: int = CHUNK_ROWS
@@ -42,7 +46,9 @@ class Contender:
 def of_judge(judge: "Judge", name: str) -> Contender:
     """A loaded model as a contender; a judge without a head (zero-shot) has no label for what is out of scope."""
     out_of_scope = getattr(getattr(judge, "head", None), "out_of_scope", None)
-    return Contender(name, tuple(judge.labels), judge.kind, judge.measure, judge.calibration, out_of_scope)
+    place = getattr(judge, "alone", None)
+    alone = None if place is None else judge.labels[place]
+    return Contender(name, tuple(judge.labels), judge.kind, judge.measure, judge.calibration, out_of_scope, alone)
 
 
 def of_estimator(model: Any) -> Contender:

@@ -117,6 +117,7 @@ def judged_rows(contender: Contender, rows: Labelled, probabilities_NC: Array) -
         truth_of(rows, contender.labels),
         contender.calibration,
         contender.out_of_scope,
+        contender.alone,
     )
 
 

@@ -7,10 +7,13 @@ from numpy.typing import NDArray
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Array, Calibration, Kind, choose, confidence_of, prediction_sets
+from nautile.tasks.decide import given as given_labels
+from nautile.tasks.decide import sure_of, thresholds_of
 from nautile.tasks.evaluate import measures
 from nautile.tasks.evaluate.bootstrap import bootstrap, calibration_interval
 from nautile.tasks.evaluate.measures import Decisions, Measure
 from nautile.tasks.evaluate.results import ClassFigures, Confusion, CoveragePoint, Estimate, Figures, SetFigures
+from nautile.tasks.question import Policy
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 SET_COVERAGES = (0.8, 0.9, 0.95)
@@ -27,6 +30,7 @@ class Judged:
     truth: NDArray[np.int64] | NDArray[np.bool_]
     calibration: Calibration | None = None
     out_of_scope: str | None = None
+    alone: str | None = None  # "multi": a label that is never given with others
 
     def __post_init__(self) -> None:
         rows, classes = self.probabilities.shape
@@ -40,8 +44,11 @@ class Judged:
         """The decisions: (N) indices, for "multi" (N,C) booleans, at the calibrated thresholds or at one half."""
         if self.kind != "multi":
             return choose(self.probabilities, self.kind)
-        thresholds = None if self.calibration is None else self.calibration.thresholds
-        return np.asarray(self.probabilities >= (0.5 if thresholds is None else np.array(thresholds)))
+        return given_labels(self.probabilities, thresholds_of(Policy(), self.calibration), self._alone)
+
+    @property
+    def _alone(self) -> int | None:
+        return self.labels.index(self.alone) if self.alone in self.labels else None
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -52,8 +59,9 @@ class Judged:
     @property
     def confidence(self) -> Array:
         """(N)."""
-        thresholds = None if self.calibration is None else self.calibration.thresholds
-        return confidence_of(self.probabilities, self.kind, thresholds)
+        if self.kind != "multi":
+            return confidence_of(self.probabilities, self.kind)
+        return sure_of(self.probabilities, np.asarray(self.given, dtype=bool), self._alone)
 
     @property
     def sure(self) -> tuple[Array, NDArray[np.bool_]]:
