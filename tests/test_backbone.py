@@ -507,7 +507,7 @@ def test_a_student_is_compared_with_its_teacher(taught: Taught) -> None:
     assert compare(teacher, teacher, texts, texts)[:2] == pytest.approx([1.0, 1.0])
 
 
-def test_a_heads_rows_are_a_label_set_without_those_it_is_calibrated_on() -> None:
+def test_a_heads_rows_are_a_label_set_without_those_kept_back() -> None:
     labels = ["card_lost", OUT_OF_SCOPE, "sport", "card_lost"] * 10
     frame = pd.DataFrame({"text": [f"text number {n}" for n in range(40)], "label": labels})
     found = of_rows(frame, {"sport": ("sports news",)}, ("{}",), weight=2)

@@ -206,6 +206,8 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, base: str) -> N
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert (killed / "head.json").read_text() == (whole / "head.json").read_text()
     assert [record["step"] for record in records(killed)] == [6, 12, 18]
+    assert f"its minutes are those since {newest.name}" in (killed / "README.md").read_text()
+    assert "its minutes are those since" not in (whole / "README.md").read_text()
 
 
 @pytest.mark.usefixtures("undrawn")

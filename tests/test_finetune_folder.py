@@ -148,6 +148,22 @@ def test_two_runs_do_not_write_one_folder(tmp_path: Path, base: str, monkeypatch
     assert read_about(folder)["about"]["rows"] == 22
 
 
+def test_a_run_that_another_finished_meanwhile_is_kept(
+    tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, there = tmp_path / "run", run_folder._there
+
+    def meanwhile(path: Path) -> None:
+        monkeypatch.setattr(run_folder, "_there", there)
+        finetune(frame(24), output=folder, base=base, **HEAD)
+        there(path)
+
+    monkeypatch.setattr(run_folder, "_there", meanwhile)
+    with pytest.raises(NautileError, match="holds a finished run"):
+        finetune(frame(30), output=folder, base=base, **HEAD)
+    assert read_about(folder)["about"]["rows"] == 22
+
+
 def test_what_stands_in_the_place_of_the_old_run_is_left_alone(old: Path, base: str) -> None:
     run_folder.previous(old).mkdir()
     with pytest.raises(NautileError, match=r"run.previous: is where the old run would be kept meanwhile"):

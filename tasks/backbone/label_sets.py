@@ -62,7 +62,7 @@ def labelled(path: Path, wordings: Wordings, frames: tuple[str, ...], seen: set[
 
 
 def of_rows(frame: pd.DataFrame, wordings: Wordings, frames: tuple[str, ...], weight: float) -> LabelSet:
-    """The set of a built-in head's rows, without those that the head is calibrated on."""
+    """The set of a built-in head's rows, without those that are kept back for the head."""
     learned, _ = part(frame)
     labels = [[] if label == OUT_OF_SCOPE else [label] for label in learned["label"]]
     return LabelSet.of(zip(learned["text"], labels, strict=True), wordings, frames, weight)

@@ -1,4 +1,4 @@
-"""A second teacher: the sentence encoder tuned to sentiment, and its judgment of texts that nobody labelled.
+"""A second teacher: a sentence encoder tuned to sentiment, and its judgment of texts that nobody labelled.
 
 python -m nautile.tasks.backbone.opinions CORPUS DATA RUN --minutes 30      # resumes
 """
@@ -16,13 +16,13 @@ from torch.optim import AdamW
 from nautile.engine.memory import keep_pages
 from nautile.tasks.backbone.objectives import Sentiment
 from nautile.tasks.backbone.run import Part, Run, group
-from nautile.tasks.backbone.teacher import WIDTH, Encoder
+from nautile.tasks.backbone.teacher import Encoder
 from nautile.tasks.backbone.texts import gather, save_json
 from nautile.tasks.backbone.vectors import Vectors
 from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
 LONGEST = 96  # tokens
-BODY_RATE, HEAD_RATE = 1e-4, 1e-3
+HEAD_SPEED = 10  # times the encoder's rate
 SOURCES = {
     *("cc_reviews", "nltk_reviews", "imdb", "amazon5", "yelp5", "sst5", "customer_reviews", "goemotions"),
     *("tweet_emotion", "broad_twitter", "wnut17", "self_dialogue", "synthetic_persona_chat", "taskmaster"),
@@ -30,11 +30,11 @@ SOURCES = {
 
 
 class Critic(Encoder):
-    """The sentence encoder with a linear layer for sentiment; its token vectors stay as they are."""
+    """A sentence encoder with a linear layer for sentiment; its token vectors stay as they are."""
 
     def __init__(self, folder: Path | None = None) -> None:
         super().__init__(folder, LONGEST)
-        self.sentiment = nn.Linear(WIDTH, len(LABELS))
+        self.sentiment = nn.Linear(self.width, len(LABELS))
         self.backbone.embeddings.requires_grad_(requires_grad=False)
 
     @torch.inference_mode()
@@ -52,7 +52,11 @@ def main(
     minutes: float = 30,
     count: Annotated[int, typer.Option(help="how many texts to judge, 0: all")] = 0,
     device: str = "cpu",
-    encoder: Annotated[Path | None, typer.Option(help="folder of all-MiniLM-L6-v2, in place of the package")] = None,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="folder of a sentence encoder that pools by the mean, in place of all-MiniLM-L6-v2"),
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="the larger the encoder, the lower")] = 1e-4,
     seed: int = 0,
 ) -> None:
     """Tune the encoder to sentiment, then let it judge reviews, posts and talk."""
@@ -63,7 +67,8 @@ def main(
     critic = Critic(encoder).to(device)
     tuned = [p for p in critic.backbone.parameters() if p.requires_grad]
     optimizer = AdamW(
-        [group(tuned, BODY_RATE, decay=0.01), group(critic.sentiment.parameters(), HEAD_RATE)], fused=True
+        [group(tuned, learning_rate, decay=0.01), group(critic.sentiment.parameters(), HEAD_SPEED * learning_rate)],
+        fused=True,
     )
     training = Run(critic, [optimizer], folder, minutes, seed)
     training.train({"sentiment": Part(Sentiment(read_training(data / "sentiment"), count=32))})

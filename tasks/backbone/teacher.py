@@ -18,7 +18,7 @@ STD = 0.5  # far from small: what the layers add to the stream must not drown it
 
 
 class Encoder(nn.Module):
-    """The pooled hidden states of all-MiniLM-L6-v2, from `folder` or from the package that holds it."""
+    """The pooled hidden states of the sentence encoder in `folder`, else of all-MiniLM-L6-v2 from the package of it."""
 
     def __init__(self, folder: Path | None = None, longest: int = 256, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -29,16 +29,17 @@ class Encoder(nn.Module):
         self.longest = longest  # tokens
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.backbone = AutoModel.from_pretrained(folder, dtype=dtype).eval()
+        self.width: int = self.backbone.config.hidden_size
 
     def read(self, texts: Sequence[str]) -> tuple[Tensor, None]:
-        """Pooled texts (B, 384), as the first of what `Student.read` gives."""
+        """Pooled texts (B, width), as the first of what `Student.read` gives."""
         batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=self.longest, return_tensors="pt")
         batch = batch.to(self.backbone.device)
         return pool(self.backbone(**batch).last_hidden_state.float(), batch["attention_mask"], "mean"), None
 
     def read_all(self, texts: Sequence[str]) -> Tensor:
-        """Pooled texts (N, 384) on the CPU, in batches of alike lengths."""
-        found = torch.empty(len(texts), WIDTH)
+        """Pooled texts (N, width) on the CPU, in batches of alike lengths."""
+        found = torch.empty(len(texts), self.width)
         order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
         for at in range(0, len(texts), BATCH):
             rows = order[at : at + BATCH]

@@ -41,6 +41,10 @@ def check(folder: Path, known: Known, base: str, overwrite: bool) -> None:
     """
     if folder.resolve() in (Path(base), *Path(base).parents):
         raise NautileError(f"{folder}: holds the base; name another folder for the run")
+    _check_runs(folder, known, overwrite)
+
+
+def _check_runs(folder: Path, known: Known, overwrite: bool) -> None:
     mark = _mark(folder)
     if mark is None and folder.is_dir() and any(folder.iterdir()) and not (folder / FINISHED).is_file():
         raise NautileError(f"{folder}: is not empty and holds no run; name a new folder")
@@ -65,6 +69,7 @@ def begun(folder: Path, options: Options, known: Known, overwrite: bool) -> Iter
     """
     _there(folder)
     with locked(folder, "another run is writing this folder; wait for it, or name another"):
+        _check_runs(folder, known, overwrite)  # again: what was there may have been finished since
         mark = _mark(folder)
         goes_on = mark is not None and _can_go_on(folder) and not overwrite
         replaces = _replaces(folder, mark, overwrite)

@@ -167,7 +167,8 @@ def _model(model: Any, options: Options, split: Split, folder: Path, visible: bo
     from nautile.tasks.finetune.validate import logits_of
 
     began = time.monotonic()
-    if newest_checkpoint(folder / run_folder.CHECKPOINTS) is None:
+    went_on = newest_checkpoint(folder / run_folder.CHECKPOINTS)
+    if went_on is None:
         start_score(model, split, options)
     samples = Samples(split.train, vocabulary_of(model.config), options.max_length)
     model, reach = adapt(model, options) if options.method == "lora" else (model, whole(model))
@@ -177,7 +178,11 @@ def _model(model: Any, options: Options, split: Split, folder: Path, visible: bo
         share(folder)
     else:
         save(model, folder)
-    cut = f"{samples.cut:,} of {len(samples):,} texts were cut to {options.max_length} tokens in training"
+    notes = list(reach.lines())
+    if samples.cut:
+        notes.append(f"{samples.cut:,} of {len(samples):,} texts were cut to {options.max_length} tokens in training")
+    if went_on is not None:
+        notes.append(f"the run was stopped; its minutes are those since {went_on.name}, from which it went on")
     training = Training(
         **found,
         seconds=time.monotonic() - began,
@@ -187,7 +192,7 @@ def _model(model: Any, options: Options, split: Split, folder: Path, visible: bo
     )
     empty = np.zeros((0, len(split.valid.labels)))
     logits_NC = logits_of(model, split.valid.texts) if split.valid.texts else empty
-    return _Trained(logits_NC, training, (*reach.lines(), *([cut] if samples.cut else [])))
+    return _Trained(logits_NC, training, tuple(notes))
 
 
 def _few(labels: tuple[str, ...], most: int = 8) -> str:

@@ -20,8 +20,10 @@ from nautile.tasks.heads.topics import topic_passages
 Row = dict[str, Any]
 
 OUT_OF_SCOPE = "out_of_scope"
-ADDED = "added"  # marks rows that are there to be learned from, not to calibrate on
-KEPT_BACK = 0.15  # of a head's rows, to calibrate on
+ADDED = "added"  # marks rows that are there to be learned from alone
+KEPT_BACK = (
+    0.15  # of a head's rows: they choose its regularisation, move its biases and, without a dev split, calibrate
+)
 OUTSIDE = 3000  # utterances and questions that ask for none of the intents
 
 
@@ -59,7 +61,7 @@ def intent_calibration(data: Path) -> pd.DataFrame:
 
 
 def part(frame: pd.DataFrame, share: float = KEPT_BACK, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows to train on and rows to calibrate on: a random share of those that were not added."""
+    """Rows to train on and rows kept back from that: a random share of those that were not added."""
     own = frame[~frame[ADDED]] if ADDED in frame else frame
     kept_back = own.sample(frac=share, random_state=seed)
     texts = set(map(key, kept_back["text"]))
