@@ -11,7 +11,7 @@ slow:
 	.venv/bin/python -m pytest -m slow -n 0
 
 # What ships, from corpus to wheel (extra `train`; each step resumes):
-# make mini CORPUS=… DATA=… RUN=… [MINUTES=… LANGUAGE=… PROCESSES=…]
+# make mini CORPUS=… DATA=… RUN=… [MINUTES=… LANGUAGE=… PROCESSES=… CRITIC=folder of all-mpnet-base-v2]
 MINUTES = 120
 LANGUAGE = 30
 PROCESSES = 2
@@ -21,7 +21,7 @@ mini:
 	test -f $(RUN)/texts.json || $(PYTHON) -m nautile.tasks.backbone.texts $(CORPUS) $(DATA) $(RUN)
 	$(PYTHON) -m nautile.tasks.backbone.vectors $(RUN) --count 600000
 	$(PYTHON) -m nautile.tasks.backbone.requests $(DATA) $(RUN)
-	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --minutes 75 --count 250000
+	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --minutes 75 --count 250000 $(if $(CRITIC),--encoder $(CRITIC) --learning-rate 4e-5)
 	$(SEVERAL) nautile.tasks.backbone.train $(CORPUS) $(DATA) $(RUN) --minutes $(MINUTES) --compiled
 	$(SEVERAL) nautile.tasks.backbone.language $(CORPUS) $(DATA) $(RUN) --minutes $(LANGUAGE) --compiled
 	$(PYTHON) -m nautile.tasks.heads.build $(RUN) $(DATA) $(CORPUS) nautile/assets/nautile-mini
