@@ -108,6 +108,8 @@ def load_panel(
         raise NautileError(f"tasks must be a list, such as ['sentiment'], not {tasks!r}")
     if odd := [task for task in tasks if not isinstance(task, str | Path)]:
         raise NautileError(f"tasks must be names or folders, not {odd[0]!r}")
+    if nameless := [task for task in tasks if not Path(task).name]:
+        raise NautileError(f"tasks must have names, not {str(nameless[0])!r}")
     where = precision, device
     heads = {
         Path(task).name: load_task(str(task), *where) if task in TASKS else load_judging(task, *where) for task in tasks

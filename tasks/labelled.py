@@ -92,9 +92,9 @@ def read_labelled(
     known = _labels(columns, rows, kind, labels, notes)
     if of_results:
         _check_names(columns.name, known, kind)
+    _check_known(columns.name, rows, known)
     if kind != "multi" and len(known) < fewest_labels:
         raise NautileError(f"{columns.name}: all rows have the label {known[0]!r}; there must be two labels at least")
-    _check_known(columns.name, rows, known)
     return Labelled([row.text for row in rows], _truth(rows, known, kind), known, kind, notes)
 
 
@@ -205,8 +205,11 @@ def _given(cell: Any, columns: _Columns, kind: Kind, separator: str, number: int
         parts = [cell]
     named = (_name(part, columns, number) for part in parts)
     found = tuple(dict.fromkeys(name for name in named if name))
-    if kind != "multi" and (_listed(cell) or len(found) != 1):
-        raise NautileError(f"{columns.name}, row {number}: a list of labels, but kind is {kind}; give kind=multi")
+    if kind != "multi" and len(found) != 1:
+        raise NautileError(
+            f"{columns.name}, row {number}: {counted(len(found), 'label')} in a list, but kind is {kind}, "
+            "one label a row; change the row, or the kind to multi"
+        )
     return found
 
 

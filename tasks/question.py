@@ -11,11 +11,13 @@ from typing import Any
 from nautile.errors import NautileError
 from nautile.tasks.documents import distinct_keys
 from nautile.tasks.extras import require
+from nautile.tasks.files.values import mended
 from nautile.tasks.names import check_labels
 
 DEFAULT_TASK = "sentiment"
 BASE = "nautile-mini"
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
+FILE = re.compile(r"\.(csv|tsv|tab|jsonl|ndjson|ya?ml|toml|parquet|xlsx?|gz|bz2|xz|md)")
 DEVICE = re.compile(r"cpu|auto|cuda(:\d{1,3})?")
 
 
@@ -60,6 +62,8 @@ class Question:
     def __post_init__(self) -> None:
         if self.task is not None and not isinstance(self.task, str):
             raise NautileError(f"task must be a name, not {self.task!r}; for several tasks use nautile.analyze")
+        if self.task == "":
+            raise NautileError("task is an empty name; leave it out, or name one")
         if self.model == "":
             raise NautileError("model is an empty name; leave it out, or give a folder or a checkpoint")
         check_precision(self.precision)
@@ -76,7 +80,9 @@ class Question:
             raise NautileError(f"give task={self.task!r} or labels=…, not both")
         check_labels([name for name, _ in self.labels], joined=self.multi_label)
         if len(self.labels) < 2 and not (self.none_of_these or self.multi_label):
-            raise NautileError("one label leaves nothing to choose: add labels, none_of_these=True or multi_label=True")
+            raise NautileError(
+                "one label leaves nothing to choose: add labels, or ask for none_of_these or multi_label as well"
+            )
 
 
 def check_precision(precision: str) -> None:
@@ -115,6 +121,8 @@ def labels_from(given: str) -> list[str] | dict[str, str]:
     """
     path = Path(given)
     if path.suffix.lower() not in (".json", ".txt"):
+        if given.lstrip().startswith(("[", "{")) or ("," not in given and FILE.fullmatch(path.suffix.lower())):
+            raise NautileError(f"{given}: give labels with commas between them, or a file of them, .txt or .json")
         return [label.strip() for label in given.split(",")]
     try:
         content = path.read_text(encoding="utf-8-sig")
@@ -145,4 +153,4 @@ def _labels(labels: Any) -> tuple[tuple[str, str], ...] | None:
     for name, said in pairs:
         if not isinstance(name, str) or not isinstance(said, str):
             raise NautileError(f"labels and their descriptions must be texts, not {name!r}: {said!r}")
-    return tuple((name, said.strip()) for name, said in pairs)
+    return tuple((mended(name), mended(said).strip()) for name, said in pairs)

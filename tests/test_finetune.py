@@ -483,7 +483,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, base: str, changes: dict[str, Any
         ("epochs: [", "cannot be read as YAML"),
         ("- epochs", "must hold options as `name: value` lines, not a list"),
         ("epochs: few", "run.yaml: epochs: Input should be a valid integer"),
-        ("labels: [yes, no]", "run.yaml: labels.0: Input should be a valid string"),
+        ("labels: [yes, no]", "run.yaml: labels: True is no text; in quotes it is one"),
         ("speed: 3", "run.yaml: unknown option 'speed'"),
     ],
 )

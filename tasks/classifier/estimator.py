@@ -183,6 +183,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         from nautile.tasks.classifier.storage import save
 
         check_is_fitted(self, "classes_")
+        if not isinstance(folder, str | Path) or not str(folder):
+            raise NautileError(f"give a folder to save to, not {folder!r}")
         save(self, Path(folder))
 
     @classmethod

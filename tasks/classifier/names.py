@@ -1,6 +1,10 @@
 """What classes are called where they are labels of a head, and columns of a result."""
 
+from numbers import Real
+from typing import Any
+
 from nautile.tasks.classifier.targets import Targets
+from nautile.tasks.labelled import label_name
 from nautile.tasks.names import RESERVED, SEPARATOR
 
 
@@ -9,7 +13,7 @@ def names_of(targets: Targets) -> list[str]:
 
     Else the text without the spaces around it, "_" for none, and as many "_" behind as make it differ.
     """
-    texts = [str(label) for label in targets.classes.tolist()]
+    texts = [_text(label) for label in targets.classes.tolist()]
     tidy = [_tidy(text, joined=targets.kind == "multi") for text in texts]
     names, taken = list(tidy), set(RESERVED)
     for n in sorted(range(len(texts)), key=lambda n: tidy[n] != texts[n] or tidy[n] in RESERVED):
@@ -17,6 +21,10 @@ def names_of(targets: Targets) -> list[str]:
             names[n] += "_"
         taken.add(names[n])
     return names
+
+
+def _text(label: Any) -> str:
+    return label_name(label) if isinstance(label, Real) else str(label)
 
 
 def _tidy(text: str, joined: bool) -> str:

@@ -14,6 +14,7 @@ from nautile.tasks.classifier.names import names_of
 from nautile.tasks.classifier.targets import Targets
 from nautile.tasks.classifier.tuned import Tuned
 from nautile.tasks.classifier.vectors import absolute
+from nautile.tasks.evaluate.checks import check_folder, make_folder
 
 NAME = "classifier.json"
 FORMAT = 1
@@ -30,14 +31,11 @@ def save(classifier: Any, folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NautileError(f"{folder}: exists already; give a new or empty folder")
+    check_folder(folder)
     fitted, targets = classifier._fitted, classifier._targets
     plain = all(isinstance(label, str | bool | int | float) for label in targets.classes.tolist())
     if not plain or targets.classes.dtype.kind not in TYPES:
         raise NautileError("classes that are neither texts nor numbers cannot be saved; pickle the Classifier instead")
-    if isinstance(fitted.model, Tuned):
-        fitted.model.write(folder)
-    else:
-        _head(fitted, targets).save(folder)
     known = {
         "format": FORMAT,
         "parameters": _plain(classifier.get_params(deep=False)),
@@ -49,7 +47,13 @@ def save(classifier: Any, folder: Path) -> None:
         "recipe": fitted.recipe,
         "calibration": None if fitted.calibration is None else fitted.calibration.model_dump(),
     }
-    (folder / NAME).write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(known, indent=1, ensure_ascii=False, default=_told) + "\n"
+    make_folder(folder)
+    if isinstance(fitted.model, Tuned):
+        fitted.model.write(folder)
+    else:
+        _head(fitted, targets).save(folder)
+    (folder / NAME).write_text(text, encoding="utf-8")
 
 
 def load(kind: type[C], folder: Path) -> C:
@@ -123,6 +127,15 @@ def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
 
 def _scalar(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value) if isinstance(value, Path) else value
+
+
+def _told(value: Any) -> Any:
+    """A value of `finetune_options` in a type that JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise NautileError(f"finetune_options holds a {type(value).__name__}, which cannot be saved; use plain values")
 
 
 def _restored(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -41,16 +41,31 @@ def read_targets(y: Any, multi_label: bool) -> Targets:
         return _lists(y) if _holds_lists(y) else _indicator(y)
     if _holds_lists(y):
         raise NautileError("y holds a list of labels for each text; give multi_label=True")
-    found = np.asarray(y) if not hasattr(y, "shape") else y
-    if found.ndim == 2 and found.shape[1] > 1:
-        raise NautileError(f"y has {found.shape[1]} columns; for several labels a text give multi_label=True")
-    column = column_or_1d(found, warn=True)
-    if column.dtype.kind == "O" and (missing := np.flatnonzero(pd.isna(column)).tolist()):
-        raise NautileError(f"y holds no label in rows {missing[:5]}; fill them or leave these rows out")
+    column = _column(y)
     assert_all_finite(column, input_name="y")
     check_classification_targets(column)
     classes, index_N = np.unique(column, return_inverse=True)
     return Targets(classes, np.eye(len(classes))[index_N], "class")
+
+
+def _column(y: Any) -> np.ndarray:
+    """One class a row, in NumPy's own types; nothing that is missing becomes a text, and no number does."""
+    found = _without_nulls(y) if hasattr(y, "shape") else np.asarray(y, dtype=object)
+    if found.ndim == 2 and found.shape[1] > 1:
+        raise NautileError(f"y has {found.shape[1]} columns; for several labels a text give multi_label=True")
+    column: np.ndarray = column_or_1d(found, warn=True)
+    if column.dtype.kind == "O":
+        if missing := np.flatnonzero(pd.isna(column)).tolist():
+            raise NautileError(f"y holds no label in rows {missing[:5]}; fill them or leave these rows out")
+        if len({isinstance(label, str) for label in column}) > 1:
+            raise NautileError("y mixes texts and numbers as labels; give all in one type")
+    return column if hasattr(y, "shape") else np.asarray(column.tolist())
+
+
+def _without_nulls(y: Any) -> Any:
+    """A Series of pandas' nullable or Arrow's numbers, if none is missing, as NumPy's: else all would become floats."""
+    dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
+    return y.to_numpy(dtype) if dtype is not None and dtype.kind in "biuf" and not y.isna().any() else y
 
 
 def _holds_lists(y: Any) -> bool:

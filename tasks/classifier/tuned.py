@@ -79,6 +79,8 @@ class Tuned:
 
 def check_options(options: Mapping[str, Any] | None, method: str) -> None:
     """NautileError for options that are the estimator's own or that `finetune` does not know, whatever the method."""
+    if options is not None and not isinstance(options, Mapping):
+        raise NautileError(f"finetune_options must be a dict of options, not {options!r}")
     if clash := sorted(set(options or {}) & set(OURS)):
         raise NautileError(f"finetune_options holds {clash[0]!r}, which Classifier decides itself; leave it out")
     try:

@@ -67,7 +67,9 @@ class TableChunk:
 
 
 def _cells(column: pa.ChunkedArray) -> list[object]:
-    """Python's values; as texts where some are dates that Python has no word for, such as those after 9999."""
+    """Python's values; as texts where it has no word for some: dates after 9999, times of day in nanoseconds."""
+    if column.type == pa.time64("ns"):
+        return column.cast(pa.string()).to_pylist()
     try:
         return column.to_pylist()
     except (OverflowError, ValueError):

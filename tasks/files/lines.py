@@ -10,6 +10,8 @@ from nautile.errors import NautileError
 
 LONGEST_LINE = 1 << 26
 """Characters in one line or cell; beyond it the file is taken for something else, before it fills the memory."""
+MARK = "\ufeff"
+"""Of byte order; most encodings leave it in the text."""
 
 _MAGIC = {
     b"PK\x03\x04": "an Excel or ZIP file",
@@ -49,7 +51,7 @@ def decoded_lines(raw: BinaryIO, name: str, encoding: str, newline: str) -> Iter
     """
     counted = _Counted(raw, name)
     try:
-        text = io.TextIOWrapper(counted, encoding=_with_mark(encoding), newline=newline)
+        text = io.TextIOWrapper(counted, encoding=encoding, newline=newline)
     except LookupError as error:
         raise NautileError(f"--encoding {encoding}: there is no such text encoding") from error
     number = 0
@@ -60,15 +62,14 @@ def decoded_lines(raw: BinaryIO, name: str, encoding: str, newline: str) -> Iter
                 raise NautileError(f"{name}, line {number}: over {LONGEST_LINE:,} characters; is this a text file?")
             if "\0" in line:
                 raise NautileError(f"{name}, line {number}: a NUL character; {_kind_of_binary(counted.head)}")
-            yield line
+            if number == 1:
+                line = line.removeprefix(MARK)
+            if line:
+                yield line
     except UnicodeDecodeError as error:
         raise _undecodable(error, counted, encoding) from error
     except UnicodeError as error:
         raise NautileError(f"{name} is not {encoding}: {error}") from error
-
-
-def _with_mark(encoding: str) -> str:
-    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
 
 
 def _kind_of_binary(head: bytes) -> str:

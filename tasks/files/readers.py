@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -110,7 +111,7 @@ class FileSource:
         return Rows(schema, chunks)
 
     def _text(self, stack: ExitStack) -> Rows:
-        raw = stack.enter_context(unpacked(self.path, self.format.packing)) if self.path else sys.stdin.buffer
+        raw = stack.enter_context(unpacked(self.path, self.format.packing)) if self.path else _standard_input()
         if self.format.kind == "jsonl":
             lines = decoded_lines(raw, self.name, self.encoding, newline="\n")
             columns, chunks = read_json_lines(lines, self.name, self.limit)
@@ -118,6 +119,12 @@ class FileSource:
         lines = decoded_lines(raw, self.name, self.encoding, newline="")
         columns, rows = read_delimited(lines, self.name, self.dialect)
         return Rows(text_schema(columns), (ListChunk(columns, group) for group in grouped(islice(rows, self.limit))))
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise NautileError("standard input is closed; give a file")
+    return sys.stdin.buffer
 
 
 Source = TextSource | FileSource

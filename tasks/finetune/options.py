@@ -3,7 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Set
-from numbers import Integral
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -87,14 +87,18 @@ class Options(BaseModel):
     @field_validator("labels", mode="before")
     @classmethod
     def _as_list(cls, value: Any) -> Any:
-        """One text is a list as the command line takes it; whole numbers are labels too, true and false are not."""
+        """One text is a list as the command line takes it; numbers are labels too, true and false are not."""
         found = labels_from(value) if isinstance(value, str) else value
         if isinstance(found, Set):
             raise ValueError("a set has no order; give a list")
         if not isinstance(found, Iterable):
             return value
-        named = (str, Integral)
-        return [str(label) if isinstance(label, named) and not isinstance(label, bool) else label for label in found]
+        return [_named(label) for label in found]
+
+    @field_validator("out_of_scope", mode="before")
+    @classmethod
+    def _as_label(cls, value: Any) -> Any:
+        return _named(value)
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
@@ -117,6 +121,15 @@ class Options(BaseModel):
     def rate(self) -> float:
         """The learning rate, by method where none is given; a head alone is fitted without one."""
         return LEARNING_RATES.get(self.method, 0.0) if self.learning_rate is None else self.learning_rate
+
+
+def _named(label: Any) -> Any:
+    """A number by the name that it has as a label; what cannot be one stays for pydantic to refuse."""
+    from nautile.tasks.labelled import label_name
+
+    if isinstance(label, bool):
+        raise ValueError(f"{label} is no text; in quotes it is one (YAML reads yes and no as true and false)")
+    return label_name(label) if isinstance(label, Real) and label == label else label
 
 
 def make_options(given: Mapping[str, Any], config: str | Path | None = None) -> Options:

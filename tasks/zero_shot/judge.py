@@ -163,7 +163,8 @@ def load_zero_shot(asked: Question) -> ZeroShotJudge:
         NautileError: a model that has not learned to match texts with labels.
     """
     base = asked.model or BASE
-    return ZeroShotJudge(base_reader(base, asked.precision, asked.device), load_matching(base), asked)
+    matching = load_matching(base)
+    return ZeroShotJudge(base_reader(base, asked.precision, asked.device), matching, asked)
 
 
 def load_matching(base: str) -> MatchingHead:
