@@ -139,6 +139,49 @@ def test_classes_keep_their_type(linear: Classifier, names: list[Any], kind: Any
     assert set(predicted.tolist()) <= set(names)
 
 
+@pytest.mark.parametrize(
+    ("names", "dtype", "called"),
+    [
+        ([0.0, 1.0], "float64", {"0", "1"}),
+        ([0, 1], "Int64", {"0", "1"}),
+        ([False, True], "boolean", {"False", "True"}),
+        ([0, 1], "int64[pyarrow]", {"0", "1"}),
+    ],
+)
+def test_numbers_are_called_as_in_labelled_rows(
+    linear: Classifier, tmp_path: Path, names: list[Any], dtype: str, called: set[str]
+) -> None:
+    X, y = sentences(4)
+    given = pd.Series([names[label == "fruit"] for label in y], dtype=dtype)
+    linear.set_params(C=10.0, shrinkage=1.0, calibrate=False).fit(X, given).save(tmp_path / "saved")
+    rows = pd.DataFrame({"text": X, "label": given})
+    told = [nautile.evaluate(model, rows, resamples=0) for model in (linear, str(tmp_path / "saved"))]
+    assert set(told[0].judged.labels) == set(told[1].judged.labels) == called
+    assert called <= set(nautile.classify(X, model=tmp_path / "saved").columns)
+    assert linear.classes_.tolist() == names
+
+
+def test_a_folder_that_cannot_be_is_refused_and_nothing_half_saved_stays(linear: Classifier, tmp_path: Path) -> None:
+    linear.set_params(C=10.0, shrinkage=1.0, finetune_options={"epochs": np.int64(3)}).fit(*sentences(4))
+    (tmp_path / "file").write_text("")
+    for folder, said in (
+        (tmp_path / "file" / "x", "is a file"),
+        (tmp_path / ("x" * 300), "cannot be"),
+        (None, "give a"),
+    ):
+        with pytest.raises(NautileError, match=said):
+            linear.save(folder)
+    linear.finetune_options = {"epochs": object()}
+    with pytest.raises(NautileError, match="holds a object, which cannot be saved"):
+        linear.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    linear.finetune_options = {"epochs": np.int64(3)}
+    linear.save(tmp_path / "saved")
+    assert type(linear).load(tmp_path / "saved").finetune_options == {"epochs": 3}
+    with pytest.raises(NautileError, match="must be a dict of options"):
+        linear.set_params(finetune_options=[1]).fit(*sentences(4))
+
+
 def test_several_labels_come_back_as_they_were_given(base: str) -> None:
     X, y = sentences(12)
     several = Classifier("linear", base, multi_label=True, cv=3, random_state=0)
@@ -197,6 +240,9 @@ def test_targets_that_do_not_fit_are_refused(linear: Classifier) -> None:
         ([*y[:-1], None], r"no label in rows \[8\]"),
         (pd.Series([*y[:-1], pd.NA], dtype="string"), r"no label in rows \[8\]"),
         (np.linspace(0, 1, len(X)), "continuous"),
+        ([*y[:-1], float("nan")], r"no label in rows \[8\]"),
+        ([*y[:-1], 1], "mixes texts and numbers"),
+        (np.array([*y[:-1], 1], dtype=object), "mixes texts and numbers"),
     ):
         with pytest.raises(ValueError, match=said):
             linear.fit(X, wrong)

@@ -109,6 +109,16 @@ def test_label_lists_come_from_the_command_line_or_a_file(tmp_path) -> None:  # 
             question(labels=labels_from(str(tmp_path / "a.json")))
     with pytest.raises(NautileError, match="cannot be read as a label list"):
         labels_from(str(tmp_path / "missing.json"))
+    for other in ("labels.csv", "data/labels.YAML", '["a", "b"]', '{"a": "b"}'):
+        with pytest.raises(NautileError, match=r"commas between them, or a file of them, \.txt or \.json"):
+            labels_from(other)
+    assert labels_from(".net, readme.md") == [".net", "readme.md"]
+
+
+def test_half_a_surrogate_pair_in_a_label_is_replaced_and_empty_names_are_refused() -> None:
+    assert question(labels=["a", "b\ud800"]).labels == (("a", ""), ("b\ufffd", ""))
+    with pytest.raises(NautileError, match="task is an empty name"):
+        question(task="")
 
 
 def test_what_stands_alone_is_unsure_of_nothing_but_itself() -> None:

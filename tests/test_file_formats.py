@@ -184,6 +184,12 @@ def test_a_categorical_column_keeps_its_categories_and_parts_hold_only_theirs(fo
     assert max(size for _, size in sizes) < 1 << 20
 
 
+def test_times_of_day_keep_their_nanoseconds_as_text(folder: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"], "at": pa.array([1_000_000_123], pa.time64("ns"))}), folder / "time.parquet")
+    copied(folder / "time.parquet", folder / "time.csv")
+    assert (folder / "time.csv").read_text().splitlines()[1].startswith("a,00:00:01.000000123")
+
+
 def test_dates_beyond_those_of_python_are_written_as_text(folder: Path) -> None:
     far = pa.array([253402300800 * 10**6, 0], pa.timestamp("us"))
     pq.write_table(pa.table({"text": ["a", "b"], "when": far}), folder / "far.parquet")

@@ -38,6 +38,9 @@ def test_a_byte_order_mark_is_not_part_of_the_first_column(folder: Path) -> None
     for encoding, reading in (("utf-8-sig", "utf-8"), ("utf-16", "utf-16"), ("cp1252", "cp1252")):
         (folder / "mark.csv").write_bytes("text,b\ncafé,2\n".encode(encoding))
         assert read(folder / "mark.csv", encoding=reading) == (["text", "b"], [["café", "2"]])
+    for encoding in ("utf-16-le", "utf-16-be", "U8"):
+        (folder / "mark.csv").write_bytes("\ufefftext,b\ncafé,2\n".encode(encoding))
+        assert read(folder / "mark.csv", encoding=encoding) == (["text", "b"], [["café", "2"]])
 
 
 def test_blank_lines_are_rows_only_in_a_file_of_one_column(folder: Path) -> None:

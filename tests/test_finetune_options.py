@@ -18,7 +18,11 @@ def test_labels_are_a_list_or_parted_by_commas(labels: Any) -> None:
 
 def test_labels_may_be_numbers_or_hold_commas() -> None:
     assert make_options({"labels": [1, np.int64(2), "3"]}).labels == ["1", "2", "3"]
+    assert make_options({"labels": [1.0, np.float64(2.5)], "out_of_scope": 1}).labels == ["1", "2.5"]
     assert make_options({"labels": ["a, b", "c"]}).labels == ["a, b", "c"]
+    for odd, said in ((True, "True is no text"), (float("nan"), "valid string")):
+        with pytest.raises(NautileError, match=said):
+            make_options({"labels": ["a", odd]})
 
 
 def test_labels_may_stand_in_a_file(tmp_path: Path) -> None:

@@ -116,6 +116,10 @@ def test_truth_is_the_label(labels: list[str]) -> None:
     assert list(found.labels) == sorted(set(labels))
 
 
+def test_a_list_of_one_label_is_that_label() -> None:
+    assert read_labelled(frame(["a"], "b", ("a",)), kind="single").truth.tolist() == [0, 1, 0]
+
+
 def frame(*labels: Any) -> pd.DataFrame:
     return pd.DataFrame({"text": [f"text {n}" for n in range(len(labels))], "label": list(labels)})
 
@@ -133,8 +137,9 @@ BAD = [
     (FRAME, {"labels": ["good", "bad"]}, r"'fair' \(row 3\); add or correct them"),
     (frame("a", "a"), {}, "all rows have the label 'a'"),
     (frame(None, ""), {}, "no row has both a text and a label"),
-    (frame(["a"], ["b", "c"]), {"kind": "single"}, "row 1: 2 labels in a list, but kind is single"),
+    (frame(["a"], ["b", "c"]), {"kind": "single"}, "row 2: 2 labels in a list, but kind is single"),
     (frame("a", ["b", "c"]), {}, "row 2: 2 labels in a list, but kind is single"),
+    (frame("a", "b"), {"labels": ["a"]}, r"not among those given: 'b' \(row 2\)"),
     (frame("a", {"b": 1}), {}, "row 2: a label must be text or a number, not dict"),
     (FRAME, {"labels": 3}, "labels must be a list of texts, not 3"),
     (FRAME, {"labels": [["good"]]}, r"labels must be texts or whole numbers, not \['good'\]"),

@@ -272,6 +272,9 @@ def test_a_model_without_a_matching_head_is_named(tmp_path: Path) -> None:
     save(tiny.model(NautileForCausalLM, vocab_size=308), tmp_path / "plain")
     with pytest.raises(NautileError, match="plain: has no head for labels"):
         nautile.classify("x", labels=["a", "b"], model=tmp_path / "plain")
+    (tmp_path / "plain" / "model.safetensors").unlink()  # as in a folder of a fine-tuned head
+    with pytest.raises(NautileError, match="plain: has no head for labels"):
+        nautile.classify("x", labels=["a", "b"], model=tmp_path / "plain")
 
 
 def test_orders_are_permutations_and_the_first_is_the_users() -> None:

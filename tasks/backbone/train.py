@@ -106,8 +106,8 @@ def main(
         "embedding": Part(Embedding(taught, 800 * scale), share=0.4),
         "soft labels": Part(SoftLabels((taught, requests), 1000 * scale)),
         "named labels": Part(NamedLabels(sets, 32 * scale), share=0.6, weight=0.5),
-        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.2),
-        "opinions": Part(Opinions(judged, 1600 * scale)),
+        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
+        "opinions": Part(Opinions(judged, 800 * scale), share=0.8),
     }
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
     leave()

@@ -29,9 +29,9 @@ def save(classifier: Any, folder: Path) -> None:
     Raises:
         NautileError: a folder that is not empty, or classes that are neither texts nor numbers.
     """
+    check_folder(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NautileError(f"{folder}: exists already; give a new or empty folder")
-    check_folder(folder)
     fitted, targets = classifier._fitted, classifier._targets
     plain = all(isinstance(label, str | bool | int | float) for label in targets.classes.tolist())
     if not plain or targets.classes.dtype.kind not in TYPES:
