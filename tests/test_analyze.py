@@ -142,3 +142,9 @@ def test_several_tasks_go_without_a_policy(capsys: pytest.CaptureFixture[str]) -
 
     assert main(["classify", "--text", "x", "--task", "sentiment,topic", "--threshold", "0.5"]) == 2
     assert "several tasks go without" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["", "."])
+def test_a_task_without_a_name_is_refused(task: str) -> None:
+    with pytest.raises(NautileError, match="tasks must have names"):
+        nautile.analyze(["a text"], tasks=["sentiment", task])
