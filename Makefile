@@ -11,7 +11,7 @@ slow:
 	.venv/bin/python -m pytest -m slow -n 0
 
 # What ships, from corpus to wheel (extra `train`; each step resumes):
-# make mini CORPUS=… DATA=… RUN=… [MINUTES=… LANGUAGE=… PROCESSES=… CRITIC=folder of all-mpnet-base-v2]
+# make mini CORPUS=… DATA=… RUN=… [MINUTES=… LANGUAGE=… PROCESSES=… CRITIC=folder of a sentence encoder]
 MINUTES = 120
 LANGUAGE = 30
 PROCESSES = 2

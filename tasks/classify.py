@@ -32,9 +32,7 @@ def judge_for(asked: Question) -> Judge:
                 f"give task={asked.task!r} or model={asked.model!r}, not both: a model has its own labels"
             )
         return HeadJudge(*load_judging(asked.model, asked.precision, asked.device), asked.policy)
-    return HeadJudge(
-        *load_task(DEFAULT_TASK if asked.task is None else asked.task, asked.precision, asked.device), asked.policy
-    )
+    return HeadJudge(*load_task(asked.task or DEFAULT_TASK, asked.precision, asked.device), asked.policy)
 
 
 @lru_cache(maxsize=KEPT)

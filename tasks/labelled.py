@@ -253,7 +253,7 @@ def _known(given: Any) -> tuple[str, ...]:
         raise NautileError(f"labels must be a list of texts, not {given!r}")
     items = list(given)
     if odd := [item for item in items if not isinstance(item, str | Real | np.bool_)]:
-        raise NautileError(f"labels must be texts or whole numbers, not {odd[0]!r}")
+        raise NautileError(f"labels must be texts or numbers, not {odd[0]!r}")
     return tuple(map(label_name, items))
 
 

@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_is_refused_and_nothing_half_saved_stays(linear:
         with pytest.raises(NautileError, match=said):
             linear.save(folder)
     linear.finetune_options = {"epochs": object()}
-    with pytest.raises(NautileError, match="holds a object, which cannot be saved"):
+    with pytest.raises(NautileError, match="holds a value of type object, which cannot be saved"):
         linear.save(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
     linear.finetune_options = {"epochs": np.int64(3)}

@@ -142,7 +142,7 @@ BAD = [
     (frame("a", "b"), {"labels": ["a"]}, r"not among those given: 'b' \(row 2\)"),
     (frame("a", {"b": 1}), {}, "row 2: a label must be text or a number, not dict"),
     (FRAME, {"labels": 3}, "labels must be a list of texts, not 3"),
-    (FRAME, {"labels": [["good"]]}, r"labels must be texts or whole numbers, not \['good'\]"),
+    (FRAME, {"labels": [["good"]]}, r"labels must be texts or numbers, not \['good'\]"),
     (FRAME, {"separator": ""}, "separator must be a text such as ';', not ''"),
     (FRAME, {"separator": 3}, "separator must be a text such as ';', not 3"),
     (frame("a", "set"), {}, "the label 'set' is also a column of every result; rename that label in the data"),

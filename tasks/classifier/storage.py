@@ -135,7 +135,9 @@ def _told(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
-    raise NautileError(f"finetune_options holds a {type(value).__name__}, which cannot be saved; use plain values")
+    raise NautileError(
+        f"finetune_options holds a value of type {type(value).__name__}, which cannot be saved; use plain values"
+    )
 
 
 def _restored(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,7 @@ Row = dict[str, Any]
 
 OUT_OF_SCOPE = "out_of_scope"
 ADDED = "added"  # marks rows that are there to be learned from alone
-KEPT_BACK = (
-    0.15  # of a head's rows: they choose its regularisation, move its biases and, without a dev split, calibrate
-)
+KEPT_BACK = 0.15  # of a head's rows, to choose its regularisation, move its biases, without a dev split to calibrate
 OUTSIDE = 3000  # utterances and questions that ask for none of the intents
 
 
