@@ -12,6 +12,7 @@ from tiny import BOUNDARY, DECAYS, RELATIVE, close, pad, tokens
 from torch import Tensor
 
 from nautile.errors import NautileError
+from nautile.model.attention import attend
 from nautile.model.heads import NautileForCausalLM, NautileForTokenClassification
 from nautile.model.spectral import CHUNK
 
@@ -219,6 +220,22 @@ def test_a_row_may_rest_while_others_continue(model: NautileForCausalLM) -> None
         model(tokens(2, 1), attention_mask=torch.tensor([[1], [0]]), past_key_values=state)
         logits = model(tokens(2, 2, seed=9), past_key_values=state).logits
     close(logits[1], alone(model, torch.cat([ids[1], tokens(2, 2, seed=9)[1]]))[-2:])
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_single_query_attends_as_the_last_of_several_does(groups: int, masked: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(3, heads, 7, 8) for heads in (4, groups, groups))
+    seen = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 1]]).bool()
+    mask = (seen[:, None, None, :] & torch.ones(7, 7).tril().bool()) | torch.eye(7).bool() if masked else None
+    found: list[Tensor] = []
+    for queries, visible in ((q, mask), (q[:, :, 6:], None if mask is None else mask[:, :, 6:])):
+        inputs = [x.clone().requires_grad_() for x in (queries, k, v)]
+        y = attend(*inputs, visible)[:, :, -1]
+        gradients = torch.autograd.grad(y.square().sum(), inputs)
+        found.append(torch.cat([y.flatten(), *(g.flatten() for g in (gradients[0][:, :, -1], *gradients[1:]))]))
+    close(found[1], found[0])
 
 
 def test_step_and_chunk_give_the_same_log_probabilities(model: NautileForCausalLM) -> None:

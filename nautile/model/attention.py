@@ -44,6 +44,19 @@ def visible_keys(batch: int, length: int, layout: Layout, state: NautileState | 
     return seen[:, None]
 
 
+def attend(q_BNLE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_BLS: Tensor | None) -> Tensor:
+    """Values (B,N,L,E) that the queries draw; a mask (B,1,L,S), or without one causality.
+
+    A single query sees the same keys in every head: the heads of a group then stand as rows of one head, so that
+    nothing repeats the keys for each of them (which is most of a step after a long context).
+    """
+    if q_BNLE.shape[2] > 1:
+        causal = mask_BLS is None
+        return F.scaled_dot_product_attention(q_BNLE, k_BGSE, v_BGSE, mask_BLS, is_causal=causal, enable_gqa=True)
+    q_BGNE = q_BNLE.unflatten(1, (k_BGSE.shape[1], -1)).squeeze(3)
+    return F.scaled_dot_product_attention(q_BGNE, k_BGSE, v_BGSE, mask_BLS).reshape(q_BNLE.shape)
+
+
 class Attention(nn.Module):
     """Grouped-query causal attention, D to D."""
 
@@ -69,8 +82,7 @@ class Attention(nn.Module):
         q, k = rotate(q, rotation), rotate(k, rotation)
         if state is not None:
             k, v = state.extend(k, v)
-        causal = mask is None and q.shape[2] > 1
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=True)
+        y = attend(q, k, v, mask)
         return self.out_proj(y.transpose(1, 2).flatten(2))
 
 
