@@ -47,8 +47,8 @@ def visible_keys(batch: int, length: int, layout: Layout, state: NautileState | 
 def attend(q_BNLE: Tensor, k_BGSE: Tensor, v_BGSE: Tensor, mask_BLS: Tensor | None) -> Tensor:
     """Values (B,N,L,E) that the queries draw; a mask (B,1,L,S), or without one causality.
 
-    A single query sees the same keys in every head: the heads of a group then stand as rows of one head, so that
-    nothing repeats the keys for each of them (which is most of a step after a long context).
+    A single query sees the same keys in every head of its group: these then stand as queries of one head, which
+    reads the keys once.
     """
     if q_BNLE.shape[2] > 1:
         causal = mask_BLS is None
