@@ -10,8 +10,9 @@ CODE = """
 import sys
 sys.path.insert(0, {folder!r})
 import tiny, torch
-from nautile.model.compiled import CACHED_CHUNK, compile_sca
+from nautile.model.compiled import compile_sca
 from nautile.model.model import NautileModel
+from nautile.model.spectral import CPU_CHUNK
 from nautile.model.state import NautileState
 
 def results():
@@ -29,8 +30,8 @@ def results():
             (hidden.square() * mask[..., None]).sum().backward()
             found += [hidden * mask[..., None], *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
     with torch.inference_mode():
-        ids, mask = tiny.tokens(2, 3 * CACHED_CHUNK + 5), torch.ones(2, 3 * CACHED_CHUNK + 5, dtype=torch.long)
-        mask[1, CACHED_CHUNK + 1:] = 0
+        ids, mask = tiny.tokens(2, 3 * CPU_CHUNK + 5), torch.ones(2, 3 * CPU_CHUNK + 5, dtype=torch.long)
+        mask[1, CPU_CHUNK + 1:] = 0
         found.append(model(ids, mask).last_hidden_state * mask[..., None])
     return found
 

@@ -15,8 +15,7 @@ from nautile.errors import NautileError
 from nautile.model import spectral
 
 KINDS = 64  # of calls: with and without gradients, memory, lengths, of one row or of as many rows as heads
-CACHED_CHUNK = 32  # on a CPU without gradients: compiled, the rest costs so little that the products count
-_plain = spectral._chunk, spectral.CACHED_CHUNK
+_plain = spectral._span
 
 
 def compile_sca(enabled: bool = True) -> None:
@@ -30,10 +29,10 @@ def compile_sca(enabled: bool = True) -> None:
     compilers = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++", "cl"]
     if enabled and not any(map(shutil.which, compilers)):
         raise NautileError(f"compiling needs a C++ compiler; not found: {', '.join(compilers)}")
-    spectral._chunk, spectral.CACHED_CHUNK = (_compiled(), CACHED_CHUNK) if enabled else _plain
+    spectral._span = _compiled() if enabled else _plain
 
 
 @cache
 def _compiled() -> Any:
     torch._dynamo.config.recompile_limit = KINDS
-    return torch.compile(_plain[0], dynamic=True)
+    return torch.compile(_plain, dynamic=True)

@@ -17,6 +17,7 @@ Rows are right-padded and documents packed in one row are numbered by `document_
 All sums are float32, whatever the inputs are.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,8 @@ THETA_MIN, THETA_SPAN = 0.001, 2.999
 WEIGHT_CLIP = (1e-4, 5000.0)
 MASS_FLOOR = 1e-4
 CHUNK = 128
-CACHED_CHUNK = 64  # on a CPU without gradients: what a chunk needs fits the cache
+CPU_CHUNK = 16  # on a CPU without gradients, where many chunks are computed at once
+SPAN = 1 << 19  # numbers of a (B,S,K,H) tensor that are computed at once without gradients
 
 
 class Sums(NamedTuple):
@@ -153,105 +155,160 @@ def sca_chunked(
 
     `lengths_B` counts each row's real tokens (the rest is padding on the right; it must not enter the sums);
     `document_BL` numbers packed documents; `sums` is the memory of what came before. A `chunk` of None is of the size
-    that the device likes. No tensor of size (B,L,K,H,M)
-    is made: what a chunk needs is (B,C,K,H,M), recomputed in the backward pass when there are several chunks.
+    that the device likes. No tensor of size (B,L,K,H,M) is made: a span of chunks is computed at once, of only one
+    where there are gradients, and that is computed again in the backward pass.
 
     Returns o (B,L,K,2H) and the sums at each row's end, float32.
     """
-    L = k_BLKH.shape[1]
-    cached = k_BLKH.device.type == "cpu" and not torch.is_grad_enabled()
-    chunk = chunk or (CACHED_CHUNK if cached else CHUNK)
-    recompute = torch.is_grad_enabled() and chunk < L
+    B, L, K, H = k_BLKH.shape
+    training = torch.is_grad_enabled()
+    chunk = chunk or (CPU_CHUNK if k_BLKH.device.type == "cpu" and not training else CHUNK)
+    span = chunk if training else chunk * max(1, SPAN // (B * chunk * K * H))
     outputs, document_B = [], None
-    parts = zip(*(x.split(chunk, dim=1) for x in (k_BLKH, w_BLK, q_BLQHM2)), strict=True)
-    for start, (k, w, q) in zip(range(0, L, chunk), parts, strict=True):
+    parts = zip(*(x.split(span, dim=1) for x in (k_BLKH, w_BLK, q_BLQHM2)), strict=True)
+    for start, (k, w, q) in zip(range(0, L, span), parts, strict=True):
         end = start + k.shape[1]
         lengths = None if lengths_B is None else (lengths_B - start).clamp(0, end - start)
-        document_BC = None if document_BL is None else document_BL[:, start:end]
-        inputs = (k, w, q, spectrum, sums, lengths, document_BC, document_B)
-        o, sums = checkpoint(_chunk, *inputs, use_reentrant=False) if recompute else _chunk(*inputs)
+        document_BS = None if document_BL is None else document_BL[:, start:end]
+        inputs = (k, w, q, spectrum, sums, lengths, document_BS, document_B, chunk)
+        o, sums = checkpoint(_span, *inputs, use_reentrant=False) if training and span < L else _span(*inputs)
         document_B = None if document_BL is None else document_BL[:, end - 1]
         outputs.append(o)
     assert sums is not None, "L is at least 1"
-    return torch.cat(outputs, dim=1), sums
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), sums
 
 
-def _chunk(
-    k_BCKH: Tensor,
-    w_BCK: Tensor,
-    q_BCQHM2: Tensor,
+def _span(
+    k_BSKH: Tensor,
+    w_BSK: Tensor,
+    q_BSQHM2: Tensor,
     spectrum: Spectrum,
     sums: Sums | None,
     lengths_B: Tensor | None,
-    document_BC: Tensor | None,
+    document_BS: Tensor | None,
     document_B: Tensor | None,
+    chunk: int,
 ) -> tuple[Tensor, Sums]:
-    """One chunk after `sums`, which belong to the document `document_B`; one spectral point at a time."""
-    k, w = (part.contiguous() for part in _heads_first(k_BCKH, w_BCK))
+    """Some chunks after `sums`, which belong to the document `document_B`; one spectral point at a time.
+
+    Chunks are rows (R = B·n) of C tokens.
+    """
+    B, S = k_BSKH.shape[:2]
+    n = -(-S // chunk)
+    C = -(-S // n)
+    if missing := n * C - S:
+        k_BSKH, w_BSK, q_BSQHM2 = (_lengthen(x, missing) for x in (k_BSKH, w_BSK, q_BSQHM2))
+        document_BS = None if document_BS is None else _lengthen(document_BS, missing)
+        lengths_B = k_BSKH.new_full((B,), S, dtype=torch.long) if lengths_B is None else lengths_B
+    decay = _SpanDecay.of(spectrum.fade_K, n, C, lengths_B, document_BS, document_B)
+    k, w = (part.contiguous() for part in _heads_first(_rows(k_BSKH, C), _rows(w_BSK, C)))
     k = k.float()
-    H = spectrum.theta_KHM.shape[1]
-    q = q_BCQHM2.permute(0, 2, 4, 5, 1, 3).contiguous().float()  # in this order: half the time
-    if (shared := k.shape[1] // q.shape[1]) > 1:
-        q = q.repeat_interleave(shared, dim=1)
-    points = [point.unbind(2) for point in q.unbind(2)]  # not by index: its gradient fills a whole q for each
-    decay = _ChunkDecay.of(spectrum.fade_K, k.shape[2], lengths_B, document_BC, document_B)
     weighted, squashed = w[..., None] * k, F.softsign(spectrum.eta_K[:, None, None] * k)
     z, z_after = decay.carry(w[..., None], None if sums is None else sums.z_BK[..., None])
     o_re, o_im, after = torch.zeros_like(k), torch.zeros_like(k), []
-    for m, (q_re, q_im) in enumerate(points):
+    for m, (q_re, q_im) in enumerate(_points(_rows(q_BSQHM2, C), spectrum)):
         phase = squashed * spectrum.theta_KHM[:, None, :, m]
         re, re_after = decay.carry(weighted * torch.cos(phase), None if sums is None else sums.re_BKHM[..., m])
         im, im_after = decay.carry(weighted * torch.sin(phase), None if sums is None else sums.im_BKHM[..., m])
-        measure = spectrum.omega_KHM[:, None, :, m] / H**0.5
-        q_re, q_im = q_re * measure, q_im * measure
-        o_re = o_re.addcmul(re, q_re).addcmul(im, q_im)
-        o_im = o_im.addcmul(im, q_re).addcmul(re, q_im, value=-1)
+        o_re.addcmul_(re, q_re).addcmul_(im, q_im)
+        o_im.addcmul_(im, q_re).addcmul_(re, q_im, value=-1)
         after.append((re_after, im_after))
-    o = torch.cat([o_re, o_im], dim=-1) / z.clamp(min=MASS_FLOOR)
+    o_RKCJ = torch.cat([o_re, o_im], dim=-1).div_(z.clamp(min=MASS_FLOOR))
+    o_BSKJ = o_RKCJ.transpose(1, 2).unflatten(0, (B, n)).flatten(1, 2)
     re_after, im_after = (torch.stack(part, dim=-1) for part in zip(*after, strict=True))
-    return o.transpose(1, 2), Sums(z_after[..., 0], re_after, im_after)
+    return o_BSKJ[:, :S], Sums(z_after[..., 0], re_after, im_after)
 
 
-class _ChunkDecay(NamedTuple):
-    """How much of what survives in a chunk; a leading 1 stands for B where all rows are alike."""
+def _lengthen(x_BS: Tensor, by: int) -> Tensor:
+    return torch.cat([x_BS, x_BS[:, -1:].expand(-1, by, *x_BS.shape[2:])], dim=1)
 
-    within: Tensor  # (B,K,C,C) from an earlier token to a later one
-    entering: Tensor  # (B,K,C) from the sums before the chunk to a token
-    leaving: Tensor  # (B,K,C) from a token to the sums after the chunk
-    passing: Tensor  # (B,K) from the sums before to the sums after
 
-    def carry(self, part_BKCX: Tensor, before_BKX: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The running sums of `part` at each token of the chunk, and the sums after it."""
-        inside = self.within @ part_BKCX
-        after = (self.leaving[..., None, :] @ part_BKCX)[:, :, 0]
-        if before_BKX is not None:
-            inside = inside + self.entering[..., None] * before_BKX[:, :, None]
-            after = after + self.passing[..., None] * before_BKX
-        return inside, after
+def _rows(x_BS: Tensor, C: int) -> Tensor:
+    return x_BS.unflatten(1, (-1, C)).flatten(0, 1)
+
+
+def _points(q_RCQHM2: Tensor, spectrum: Spectrum) -> Iterator[tuple[Tensor, Tensor]]:
+    """The queries of each spectral point, re and im (R,K,C,H), times its measure. float32."""
+    Q, H = q_RCQHM2.shape[2:4]
+    measure_QgHM = (spectrum.omega_KHM / H**0.5).unflatten(0, (Q, -1))
+    q_RQM2CH = q_RCQHM2.permute(0, 2, 4, 5, 1, 3).contiguous().float()  # in this order: half the time
+    for m, pair in enumerate(q_RQM2CH.unbind(2)):  # not by index: its gradient fills a whole q for each
+        re, im = (part[:, :, None] * measure_QgHM[:, :, None, :, m] for part in pair.unbind(2))
+        yield re.flatten(1, 2), im.flatten(1, 2)
+
+
+class _Decay(NamedTuple):
+    """How much of what came before survives at each of T places; a leading 1 stands for all rows alike."""
+
+    within: Tensor  # (B,K,T,T) from an earlier place to a later one
+    entering: Tensor  # (B,K,T) from before the first place
+
+    @classmethod
+    def of(cls, fade_K: Tensor, T: int, document_BT: Tensor | None, document_B: Tensor | None) -> "_Decay":
+        """Places of T documents, after `document_B`: nothing passes from one document to another."""
+        place = torch.arange(T, device=fade_K.device)
+        age, fade = place[:, None] - place, fade_K[None, :, None]
+        within = torch.exp(-fade[..., None] * age.clamp(min=0)) * (age >= 0)
+        entering = torch.exp(-fade * (place + 1))
+        if document_BT is not None:
+            within = within * (document_BT[:, None, :, None] == document_BT[:, None, None, :])
+            if document_B is not None:
+                entering = entering * (document_BT == document_B[:, None])[:, None]
+        return cls(within, entering)
+
+    def carry(self, part_BKTX: Tensor, before_BKX: Tensor | None) -> Tensor:
+        """The running sums of `part` at each place, after `before`."""
+        return self.enter(self.within @ part_BKTX, before_BKX)
+
+    def enter(self, inside_BKTX: Tensor, before_BKX: Tensor | None) -> Tensor:
+        """Add what survives of `before`, in place."""
+        if before_BKX is None:
+            return inside_BKTX
+        return inside_BKTX.addcmul_(self.entering[..., None], before_BKX[:, :, None])
+
+
+class _SpanDecay(NamedTuple):
+    """The decay over n chunks of C tokens, R = B·n: the same recurrence twice, in each chunk and over their ends."""
+
+    tokens: _Decay  # rows are R
+    chunks: _Decay  # rows are B
+    lengths_B: Tensor | None
 
     @classmethod
     def of(
         cls,
         fade_K: Tensor,
+        n: int,
         C: int,
         lengths_B: Tensor | None,
-        document_BC: Tensor | None,
+        document_BS: Tensor | None,
         document_B: Tensor | None,
-    ) -> "_ChunkDecay":
-        step = torch.arange(C, device=fade_K.device)
-        ends = torch.full_like(step[:1], C) if lengths_B is None else lengths_B
-        fade = fade_K[None, :, None]
-        age = step[:, None] - step
-        to_end = ends[:, None, None] - 1 - step
-        within = torch.exp(-fade[..., None] * age.clamp(min=0)) * (age >= 0)
-        entering = torch.exp(-fade * (step + 1))
-        leaving = torch.exp(-fade * to_end.clamp(min=0)) * (to_end >= 0)
-        passing = torch.exp(-fade[..., 0] * ends[:, None])
-        if document_BC is not None:
-            last_B1 = document_BC[:, -1:]
-            within = within * (document_BC[:, None, :, None] == document_BC[:, None, None, :])
-            leaving = leaving * (document_BC == last_B1)[:, None]
-            if document_B is not None:
-                entering = entering * (document_BC == document_B[:, None])[:, None]
-                passing = passing * (last_B1 == document_B[:, None])
-        return cls(within, entering, leaving, passing)
+    ) -> "_SpanDecay":
+        if document_BS is None:
+            return cls(_Decay.of(fade_K, C, None, None), _Decay.of(C * fade_K, n, None, None), lengths_B)
+        document_RC = _rows(document_BS, C)
+        end_Bn = document_RC[:, -1].unflatten(0, (-1, n))
+        first_B = end_Bn[:, 0] if document_B is None else document_B
+        before_R = torch.cat([first_B[:, None], end_Bn[:, :-1]], dim=1).flatten()
+        tokens = _Decay.of(fade_K, C, document_RC, before_R)
+        return cls(tokens, _Decay.of(C * fade_K, n, end_Bn, document_B), lengths_B)
+
+    def carry(self, part_RKCX: Tensor, before_BKX: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The running sums of `part` at each token, after `before`, and those at each row's last real token."""
+        running_RKCX, n = self.tokens.within @ part_RKCX, self.chunks.entering.shape[-1]
+        before_RKX = before_BKX
+        if n > 1:
+            end_BKnX = running_RKCX[:, :, -1].unflatten(0, (-1, n)).transpose(1, 2)
+            after_BKnX = self.chunks.carry(end_BKnX, before_BKX)
+            first_BKX = torch.zeros_like(after_BKnX[:, :, 0]) if before_BKX is None else before_BKX
+            before_BKnX = torch.cat([first_BKX[:, :, None], after_BKnX[:, :, :-1]], dim=2)
+            before_RKX = before_BKnX.transpose(1, 2).flatten(0, 1)
+        running_RKCX = self.tokens.enter(running_RKCX, before_RKX)
+        return running_RKCX, self._last(running_RKCX.unflatten(0, (-1, n)), before_BKX)
+
+    def _last(self, running_BnKCX: Tensor, before_BKX: Tensor | None) -> Tensor:
+        if self.lengths_B is None:
+            return running_BnKCX[:, -1, :, -1]
+        at_B, C = (self.lengths_B - 1).clamp(min=0), running_BnKCX.shape[3]
+        last_BKX = running_BnKCX[torch.arange(len(at_B), device=at_B.device), at_B // C, :, at_B % C]
+        return last_BKX.where((self.lengths_B > 0)[:, None, None], 0.0 if before_BKX is None else before_BKX)

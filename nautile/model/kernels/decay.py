@@ -1,4 +1,4 @@
-"""The decay inside a chunk, and running sums with it: `spectral._ChunkDecay` in Triton.
+"""The decay inside a chunk, and running sums with it: `spectral._Decay` in Triton.
 
 A decay is a tuple: within (C,C), later by earlier token; entering (C,1); leaving (C,1); passing ().
 """
