@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nautile.model import spectral
 from nautile.model.spectral import (
     CHUNK,
     Spectrum,
@@ -147,6 +148,45 @@ def test_rows_shorter_than_the_batch_leave_the_sums_of_their_real_tokens(variant
         close(o[at], alone)
         close(tuple(part[row : row + 1] for part in sums), tuple(sums_alone))
     assert all((part[0] == 0).all() for part in sums)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=3).filter(any),
+    cut=st.integers(1, 39),
+    chunk=st.integers(1, 9),
+    chunks=st.integers(1, 4),
+    packed=st.booleans(),
+    seed=seeds(),
+)
+def test_spans_of_several_chunks_equal_the_reference(
+    lengths: list[int], cut: int, chunk: int, chunks: int, packed: bool, seed: int
+) -> None:
+    """Without gradients: some chunks at once, spans one after another, from a prefix's sums, of any length."""
+    torch.manual_seed(seed)
+    B, L = len(lengths), max(lengths)
+    c = case(L, B=B)
+    k, w, q, spectrum = prepared(c.tensors, c.decay, c.clip)
+    numbers = torch.randint(0, 4, (B, L)).sort().values if packed else None
+    span = chunks * B * chunk * K * H
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(spectral, "SPAN", span)
+        whole = sca_chunked(k, w, q, spectrum, document_BL=numbers, lengths_B=torch.tensor(lengths), chunk=chunk)
+        first, rest = (tuple(x[:, part] for x in (k, w, q)) for part in (slice(cut), slice(cut, None)))
+        if cut < L and not packed:
+            _, before = sca_chunked(*first, spectrum, lengths_B=torch.tensor(lengths).clamp(max=cut), chunk=chunk)
+            o_rest, sums = sca_chunked(
+                *rest, spectrum, lengths_B=(torch.tensor(lengths) - cut).clamp(min=0), sums=before, chunk=chunk
+            )
+            close(tuple(sums), tuple(whole[1]))
+            for row, length in enumerate(lengths):
+                close(o_rest[row, : max(0, length - cut)], whole[0][row, cut:length])
+    want = sca_reference(k, w, q, spectrum, numbers)
+    for row, length in enumerate(lengths):
+        close(whole[0][row, :length], want[row, :length])
+        last = 0 if numbers is None or not length else int((numbers[row, :length] < numbers[row, length - 1]).sum())
+        at = slice(row, row + 1), slice(last, length)
+        sums = sca_chunked(k[at], w[at], q[at], spectrum)[1] if length else Sums(*(0 * x[at[0]] for x in whole[1]))
+        close(tuple(x[at[0]] for x in whole[1]), tuple(sums))
 
 
 @pytest.mark.parametrize("M", [1, 3])
