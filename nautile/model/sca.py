@@ -39,7 +39,8 @@ class GatedRMSNorm(nn.Module):
     def forward(self, o: Tensor, gate: Tensor) -> Tensor:
         """O and gate of the same shape; the result has gate's dtype."""
         gated = o.float() * F.silu(gate.float())
-        return (F.rms_norm(gated, gated.shape[-1:], eps=self.eps) * self.weight.float()).to(gate.dtype)
+        mean_square = torch.linalg.vector_norm(gated, dim=-1, keepdim=True).square() / gated.shape[-1]
+        return (gated * torch.rsqrt(mean_square + self.eps) * self.weight.float()).to(gate.dtype)
 
 
 class SCA(nn.Module):

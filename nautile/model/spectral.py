@@ -213,8 +213,9 @@ def _span(
         o_re.addcmul_(re, q_re).addcmul_(im, q_im)
         o_im.addcmul_(im, q_re).addcmul_(re, q_im, value=-1)
         after.append((re_after, im_after))
-    o_RKCJ = torch.cat([o_re, o_im], dim=-1).div_(z.clamp(min=MASS_FLOOR))
-    o_BSKJ = o_RKCJ.transpose(1, 2).unflatten(0, (B, n)).flatten(1, 2)
+    share = z.clamp(min=MASS_FLOOR).reciprocal()
+    o_RCKJ = torch.cat([(part * share).transpose(1, 2) for part in (o_re, o_im)], dim=-1)
+    o_BSKJ = o_RCKJ.unflatten(0, (B, n)).flatten(1, 2)
     re_after, im_after = (torch.stack(part, dim=-1) for part in zip(*after, strict=True))
     return o_BSKJ[:, :S], Sums(z_after[..., 0], re_after, im_after)
 
@@ -231,9 +232,10 @@ def _points(q_RCQHM2: Tensor, spectrum: Spectrum) -> Iterator[tuple[Tensor, Tens
     """The queries of each spectral point, re and im (R,K,C,H), times its measure. float32."""
     Q, H = q_RCQHM2.shape[2:4]
     measure_QgHM = (spectrum.omega_KHM / H**0.5).unflatten(0, (Q, -1))
-    q_RQM2CH = q_RCQHM2.permute(0, 2, 4, 5, 1, 3).contiguous().float()  # in this order: half the time
-    for m, pair in enumerate(q_RQM2CH.unbind(2)):  # not by index: its gradient fills a whole q for each
-        re, im = (part[:, :, None] * measure_QgHM[:, :, None, :, m] for part in pair.unbind(2))
+    in_order = q_RCQHM2.permute(0, 4, 5, 2, 1, 3)
+    q_RM2QCH = in_order.to(torch.float32, memory_format=torch.contiguous_format)
+    for m, pair in enumerate(q_RM2QCH.unbind(1)):  # not by index: its gradient fills a whole q for each
+        re, im = (part[:, :, None] * measure_QgHM[:, :, None, :, m] for part in pair.unbind(1))
         yield re.flatten(1, 2), im.flatten(1, 2)
 
 
