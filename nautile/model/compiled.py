@@ -1,6 +1,6 @@
-"""SCA's chunks, compiled (torch.compile), for processes that train a while.
+"""SCA's chunks, compiled (torch.compile), for processors where that pays: measure first (CONTRIBUTING.md has figures).
 
-The first steps compile for some minutes, once for each kind of call. Reading gets no faster, on some processors slower.
+The first steps compile for some minutes, once for each kind of call.
 """
 
 import os

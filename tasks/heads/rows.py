@@ -14,7 +14,7 @@ import pandas as pd
 from nautile.tasks.backbone.teacher import Teacher
 from nautile.tasks.backbone.texts import key, save_json
 from nautile.tasks.documents import rows
-from nautile.tasks.heads.halves import calibrates
+from nautile.tasks.heads.halves import calibrates, kept_back
 from nautile.tasks.heads.topics import topic_passages
 
 Row = dict[str, Any]
@@ -58,12 +58,14 @@ def intent_calibration(data: Path) -> pd.DataFrame:
     return _intents(_for_calibration(data / "intent" / "clinc150"))
 
 
-def part(frame: pd.DataFrame, share: float = KEPT_BACK, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows to train on and rows kept back from that: a random share of those that were not added."""
-    own = frame[~frame[ADDED]] if ADDED in frame else frame
-    kept_back = own.sample(frac=share, random_state=seed)
-    texts = set(map(key, kept_back["text"]))
-    return frame[~frame["text"].map(key).isin(texts)], kept_back
+def part(frame: pd.DataFrame, share: float = KEPT_BACK) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows to train on and rows kept back from that: about a share of those that were not added.
+
+    The same rows whenever a head is fitted, also where others came or went: the backbone has not learned from them.
+    """
+    held = frame["text"].map(lambda text: kept_back(text, share)).astype(bool)
+    own = ~frame[ADDED] if ADDED in frame else True
+    return frame[~held], frame[held & own]
 
 
 def topic_rows(data: Path, corpus: Path, run: Path, encoder: Path | None = None) -> pd.DataFrame:
