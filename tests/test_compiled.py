@@ -24,9 +24,9 @@ def results():
         for after_a_prefix in (False, True):
             state = NautileState(model.config)
             if after_a_prefix:
-                model(tiny.tokens(1, 5), past_key_values=state)
+                model(tiny.tokens(1, 5), cache=state)
             past = state.branch(3) if after_a_prefix else None
-            hidden = model(ids, mask, past_key_values=past).last_hidden_state
+            hidden = model(ids, mask, cache=past).last_hidden_state
             (hidden.square() * mask[..., None]).sum().backward()
             found += [hidden * mask[..., None], *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
     with torch.inference_mode():

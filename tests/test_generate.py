@@ -116,9 +116,9 @@ def test_generation_from_a_shared_prefix(model: NautileForCausalLM) -> None:
     whole = torch.cat([prefix.expand(3, -1), rows], dim=1)
     expected = generate(model, whole)
     with torch.no_grad():
-        snapshot = model(prefix[None], use_cache=True).past_key_values
+        snapshot = model(prefix[None], use_cache=True).cache
     for _ in range(2):
-        assert torch.equal(generate(model, whole, past_key_values=snapshot.branch(3)), expected)
+        assert torch.equal(generate(model, whole, cache=snapshot.branch(3)), expected)
     assert snapshot.columns == 8
 
 
@@ -126,15 +126,15 @@ def test_chunked_prefill(model: NautileForCausalLM) -> None:
     """Pitfall 5: the prompt is read in pieces, pads and all."""
     ids, mask = pad([tokens(3), tokens(11)], "left")
     state = NautileState(model.config)
-    pieces = generate(model, ids, mask, past_key_values=state, prefill_chunk_size=4)
+    pieces = generate(model, ids, mask, cache=state, prefill_chunk_size=4)
     assert torch.equal(pieces, generate(model, ids, mask))
 
 
 def test_the_state_can_be_returned(model: NautileForCausalLM) -> None:
     ids = tokens(2, 5)
     out = model.generate(ids, max_new_tokens=3, do_sample=False, eos_token_id=None, return_dict_in_generate=True)
-    assert isinstance(out.past_key_values, NautileState)
-    assert out.past_key_values.lengths_B.tolist() == [7, 7]
+    assert isinstance(out.cache, NautileState)
+    assert out.cache.lengths_B.tolist() == [7, 7]
 
 
 @pytest.mark.parametrize("assistance", ["assistant_model", "prompt_lookup_num_tokens"])

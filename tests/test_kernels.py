@@ -208,16 +208,16 @@ def model_results(device: str, **changes: Any) -> dict[str, Tensor]:
     mask[1, 14:] = 0
     documents = (torch.arange(19, device=device) // 6 + 1).expand(2, -1)
     state = NautileState(model.config)
-    model(tiny.tokens(1, 5).to(device), past_key_values=state)
+    model(tiny.tokens(1, 5).to(device), cache=state)
     state = state.branch(2)
     hidden = [
         model(ids, mask).last_hidden_state * mask[..., None],
         model(ids, segment_ids=documents).last_hidden_state,
-        model(ids, mask, past_key_values=state).last_hidden_state * mask[..., None],
+        model(ids, mask, cache=state).last_hidden_state * mask[..., None],
     ]
     found = with_gradients(tuple(hidden), dict(model.named_parameters()), 0.01)
     with torch.no_grad():
-        found["step"] = model(ids[:, :1], past_key_values=state).last_hidden_state
+        found["step"] = model(ids[:, :1], cache=state).last_hidden_state
     return found
 
 

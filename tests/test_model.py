@@ -180,10 +180,10 @@ def test_a_parameter_changed_in_place_counts_at_once(changes: dict[str, Any]) ->
     model(ids)
     for name, parameter in model.named_parameters():
         with torch.no_grad():
-            state = model(ids, use_cache=True).past_key_values
-            old = model(ids).logits, model(ids[:, :1], past_key_values=state.snapshot()).logits
+            state = model(ids, use_cache=True).cache
+            old = model(ids).logits, model(ids[:, :1], cache=state.snapshot()).logits
             parameter.add_(torch.linspace(0.1, 0.3, parameter.numel()).view_as(parameter))
-            new = model(ids).logits, model(ids[:, :1], past_key_values=state.snapshot()).logits
+            new = model(ids).logits, model(ids[:, :1], cache=state.snapshot()).logits
         assert not torch.equal(old[0], new[0]), name
         stored = "decay_slopes" in name and model.config.decay == "relative"
         assert stored or not torch.equal(old[1], new[1]), name

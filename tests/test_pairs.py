@@ -84,7 +84,7 @@ def test_pieces_are_read_as_the_whole(cut: tuple[int, list[int]], seed: int) -> 
         whole = model(rows).last_hidden_state
         state, parts = NautileState(model.config), []
         for piece in torch.tensor_split(rows, places, dim=1):
-            parts.append(model(piece, past_key_values=state).last_hidden_state)
+            parts.append(model(piece, cache=state).last_hidden_state)
     close(torch.cat(parts, dim=1), whole)
 
 
@@ -93,15 +93,15 @@ def test_branches_gathered_and_joined_rows_go_on_from_their_own_last_token() -> 
     prefixes = [ids(1, length, seed=length) for length in (1, 5, 3)]
 
     def read(prefix: Tensor) -> NautileState:
-        return model(prefix, use_cache=True).past_key_values
+        return model(prefix, use_cache=True).cache
 
     with torch.no_grad():
-        alone = torch.cat([model(f[None], past_key_values=read(p))[0] for f, p in zip(follow, prefixes, strict=True)])
+        alone = torch.cat([model(f[None], cache=read(p))[0] for f, p in zip(follow, prefixes, strict=True)])
         joined = NautileState.join([read(prefix) for prefix in prefixes])
-        close(model(follow, past_key_values=joined.snapshot())[0], alone)
+        close(model(follow, cache=joined.snapshot())[0], alone)
         back = torch.tensor([2, 0, 0])
-        close(model(follow[back], past_key_values=joined.gather(back))[0], alone[back])
-        branched = model(follow, past_key_values=read(prefixes[1]).branch(3))[0]
+        close(model(follow[back], cache=joined.gather(back))[0], alone[back])
+        branched = model(follow, cache=read(prefixes[1]).branch(3))[0]
         close(branched[1], alone[1])
         close(branched[0], model(torch.cat([prefixes[1], follow[:1]], dim=1))[0][0, -4:])
 
@@ -109,7 +109,7 @@ def test_branches_gathered_and_joined_rows_go_on_from_their_own_last_token() -> 
 def test_a_state_does_not_change_with_the_ids_that_it_was_made_of() -> None:
     model, buffer = with_pairs(), ids(2, 1)
     with torch.no_grad():
-        state = model(buffer, use_cache=True).past_key_values
+        state = model(buffer, use_cache=True).cache
     kept, last = state.snapshot(), buffer[:, 0].tolist()
     buffer.fill_(0)
     assert state.last_B.tolist() == kept.last_B.tolist() == last
@@ -129,8 +129,8 @@ def test_keys_that_a_checkpoint_lacks_name_no_pair(tmp_path: Path) -> None:
 def test_rows_without_a_new_token_keep_their_last_one() -> None:
     model, rows = with_pairs(), ids(2, 3)
     with torch.no_grad():
-        state = model(rows, use_cache=True).past_key_values
-        model(ids(2, 2, seed=3), torch.tensor([[0, 0], [1, 0]]), past_key_values=state)
+        state = model(rows, use_cache=True).cache
+        model(ids(2, 2, seed=3), torch.tensor([[0, 0], [1, 0]]), cache=state)
     assert state.last_B.tolist() == [rows[0, -1], ids(2, 2, seed=3)[1, 0]]
 
 

@@ -175,8 +175,8 @@ def test_prefix_and_continuations_equal_the_whole(cut: tuple[int, list[int]], se
     state, pieces = None, []
     with torch.no_grad():
         for start, end in zip([0, *places], [*places, length], strict=True):
-            out = network(ids[:, start:end], past_key_values=state, use_cache=True)
-            state = out.past_key_values
+            out = network(ids[:, start:end], cache=state, use_cache=True)
+            state = out.cache
             pieces.append(out.logits)
         close(torch.cat(pieces, dim=1), network(ids).logits)
 
@@ -186,7 +186,7 @@ def test_prefix_and_continuation_across_chunks(model: NautileForCausalLM, place:
     ids = tokens(1, 2 * CHUNK + 3)
     with torch.no_grad():
         first = model(ids[:, :place], use_cache=True)
-        rest = model(ids[:, place:], past_key_values=first.past_key_values)
+        rest = model(ids[:, place:], cache=first.cache)
     close(torch.cat([first.logits, rest.logits], dim=1)[0], alone(model, ids[0]))
 
 
@@ -201,10 +201,10 @@ def test_ragged_continuation_of_a_ragged_prefix(
     ids, mask = pad(prefixes, first_side)
     more_ids, more_mask = pad(continuations, second_side)
     with torch.no_grad():
-        state = model(ids, attention_mask=mask, use_cache=True).past_key_values
+        state = model(ids, attention_mask=mask, use_cache=True).cache
         given_mask = torch.cat([mask, more_mask], dim=1) if whole_mask else more_mask
-        logits = model(more_ids, attention_mask=given_mask, past_key_values=state).logits
-        last = model(tokens(4, 1), past_key_values=state).logits
+        logits = model(more_ids, attention_mask=given_mask, cache=state).logits
+        last = model(tokens(4, 1), cache=state).logits
     for row, (prefix, more) in enumerate(zip(prefixes, continuations, strict=True)):
         whole = alone(model, torch.cat([prefix, more, tokens(4, 1)[row]]))
         close(logits[row][more_mask[row].bool()], whole[len(prefix) : -1])
@@ -215,10 +215,10 @@ def test_a_row_may_rest_while_others_continue(model: NautileForCausalLM) -> None
     """Pitfall 6: pads leave sums, convolution tail, keys and positions unchanged."""
     ids = tokens(2, 5)
     with torch.no_grad():
-        state = model(ids, use_cache=True).past_key_values
-        model(tokens(2, 3), attention_mask=torch.tensor([[1, 1, 1], [0, 0, 0]]), past_key_values=state)
-        model(tokens(2, 1), attention_mask=torch.tensor([[1], [0]]), past_key_values=state)
-        logits = model(tokens(2, 2, seed=9), past_key_values=state).logits
+        state = model(ids, use_cache=True).cache
+        model(tokens(2, 3), attention_mask=torch.tensor([[1, 1, 1], [0, 0, 0]]), cache=state)
+        model(tokens(2, 1), attention_mask=torch.tensor([[1], [0]]), cache=state)
+        logits = model(tokens(2, 2, seed=9), cache=state).logits
     close(logits[1], alone(model, torch.cat([ids[1], tokens(2, 2, seed=9)[1]]))[-2:])
 
 
@@ -245,8 +245,8 @@ def test_step_and_chunk_give_the_same_log_probabilities(model: NautileForCausalL
         trained = model(ids).logits.log_softmax(-1)
         state, steps = None, []
         for t in range(ids.shape[1]):
-            out = model(ids[:, t : t + 1], past_key_values=state, use_cache=True)
-            state = out.past_key_values
+            out = model(ids[:, t : t + 1], cache=state, use_cache=True)
+            state = out.cache
             steps.append(out.logits)
     decoded = torch.cat(steps, dim=1).log_softmax(-1)
     chosen = ids[:, 1:, None]

@@ -158,8 +158,8 @@ def test_nothing_that_continues_from_a_prefix_changes_it() -> None:
     expected = reader(TEXTS, prefix).vectors_ND
     for state in (prefix.state, prefix.state):
         with torch.no_grad():
-            reader.model(tiny.tokens(1, 3), past_key_values=state)
-            reader.model(tiny.tokens(1, 1), past_key_values=state)
+            reader.model(tiny.tokens(1, 3), cache=state)
+            reader.model(tiny.tokens(1, 1), cache=state)
         assert state.columns == 9
     assert prefix.state.columns == 5
     assert torch.equal(reader(TEXTS, reader.prefixes.read(ids(5))).vectors_ND, expected)

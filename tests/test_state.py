@@ -27,12 +27,12 @@ def model(request: pytest.FixtureRequest) -> NautileForCausalLM:
 
 def read(model: NautileForCausalLM, ids: Tensor, mask: Tensor | None = None) -> NautileState:
     with torch.no_grad():
-        return model(ids, attention_mask=mask, use_cache=True).past_key_values
+        return model(ids, attention_mask=mask, use_cache=True).cache
 
 
 def follow(model: NautileForCausalLM, ids: Tensor, state: NautileState) -> Tensor:
     with torch.no_grad():
-        return model(ids, past_key_values=state).logits
+        return model(ids, cache=state).logits
 
 
 def sums(state: NautileState) -> list[Tensor]:
@@ -105,7 +105,7 @@ def test_sums_under_bf16_are_as_exact_as_float32(how: str) -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
         model(ids)
         for start in range(0, 600, 60):
-            state = model(ids[:, start : start + 60], past_key_values=state, use_cache=True).past_key_values
+            state = model(ids[:, start : start + 60], cache=state, use_cache=True).cache
     gate = torch.nn.functional.softplus(layer.score_scale.float() * scores[0].float() + layer.score_bias.float())
     close(state.layers[0].sums.z_BK, gate.sum(1).detach())
 
@@ -116,10 +116,10 @@ def test_nothing_is_kept_unless_asked(model: NautileForCausalLM) -> None:
     held = [sorted(vars(module)) for module in model.modules()]
     with torch.no_grad():
         first, second = model(ids), model(ids)
-    assert first.past_key_values is None
+    assert first.cache is None
     assert torch.equal(first.logits, second.logits)
     assert [sorted(vars(module)) for module in model.modules()] == held
-    assert model(ids, use_cache=True).past_key_values is not None
+    assert model(ids, use_cache=True).cache is not None
 
 
 def test_a_snapshot_is_not_changed_by_later_forwards(model: NautileForCausalLM) -> None:
@@ -132,7 +132,7 @@ def test_a_snapshot_is_not_changed_by_later_forwards(model: NautileForCausalLM) 
     expected = follow(model, more, state)
     follow(model, tokens(2, 1), state)
     with torch.no_grad():
-        model(more, attention_mask=torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]), past_key_values=state)
+        model(more, attention_mask=torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]), cache=state)
     assert snapshot.columns == columns
     assert all(torch.equal(a, b) for a, b in zip(tensors(snapshot), kept, strict=True))
     assert torch.equal(follow(model, more, snapshot), expected)
@@ -141,14 +141,14 @@ def test_a_snapshot_is_not_changed_by_later_forwards(model: NautileForCausalLM) 
 def test_many_single_tokens_grow_the_room_and_leave_snapshots_alone(model: NautileForCausalLM) -> None:
     ids, other = tokens(2, 110), tokens(2, 110, seed=5)
     with torch.inference_mode():
-        state = model(ids[:, :3], use_cache=True).past_key_values
+        state = model(ids[:, :3], use_cache=True).cache
         for at in range(3, 90):
-            state = model(ids[:, at : at + 1], past_key_values=state).past_key_values
+            state = model(ids[:, at : at + 1], cache=state).cache
     branch = state.snapshot()
     with torch.no_grad():  # what inference mode made is copied, not written
         for at in range(90, 110):
-            found = model(ids[:, at : at + 1], past_key_values=state).logits
-            aside = model(other[:, at : at + 1], past_key_values=branch).logits
+            found = model(ids[:, at : at + 1], cache=state).logits
+            aside = model(other[:, at : at + 1], cache=branch).logits
         close(found[:, -1], model(ids).logits[:, -1])
         close(aside[:, -1], model(torch.cat([ids[:, :90], other[:, 90:]], dim=1)).logits[:, -1])
 
@@ -157,8 +157,8 @@ def test_single_tokens_before_and_after_several(model: NautileForCausalLM) -> No
     ids, state, found = tokens(2, 9), None, []
     with torch.no_grad():
         for start, end in ((0, 1), (1, 2), (2, 5), (5, 6), (6, 8), (8, 9)):
-            out = model(ids[:, start:end], past_key_values=state, use_cache=True)
-            state = out.past_key_values
+            out = model(ids[:, start:end], cache=state, use_cache=True)
+            state = out.cache
             found.append(out.logits)
         close(torch.cat(found, dim=1), model(ids).logits)
 
@@ -167,10 +167,10 @@ def test_a_step_under_gradients_and_one_in_another_dtype_leave_the_room(model: N
     ids = tokens(2, 8)
     state = read(model, ids[:, :3])
     follow(model, ids[:, 3:6], state)
-    last = [model(ids[:, at : at + 1], past_key_values=state).logits for at in (6, 7)]
+    last = [model(ids[:, at : at + 1], cache=state).logits for at in (6, 7)]
     torch.stack(last).sum().backward()
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        state = model(ids[:, :3], use_cache=True).past_key_values
+        state = model(ids[:, :3], use_cache=True).cache
     found = follow(model, ids[:, 3:], state)
     assert found.isfinite().all()
 
@@ -181,8 +181,8 @@ def test_a_convolution_over_one_token_leaves_no_tail(length: int) -> None:
     with torch.no_grad():
         whole, state, found = model(ids).logits, None, []
         for start, end in ((0, length), (length, length + 1), (length + 1, length + 2)):
-            out = model(ids[:, start:end], past_key_values=state, use_cache=True)
-            state = out.past_key_values
+            out = model(ids[:, start:end], cache=state, use_cache=True)
+            state = out.cache
             found.append(out.logits)
     close(torch.cat(found, dim=1), whole)
 
@@ -244,7 +244,7 @@ def test_joined_prefixes_go_on_as_each_alone(model: NautileForCausalLM, lengths:
     rows = [tokens(3 + n, seed=9 + n) for n in range(len(lengths))]
     ids, mask = pad(rows, "left")
     with torch.no_grad():
-        found = [model(ids, attention_mask=mask, past_key_values=joined).logits]
+        found = [model(ids, attention_mask=mask, cache=joined).logits]
     found += [follow(model, tokens(1, 1, seed=20 + n).expand(len(lengths), 1), joined) for n in range(3)]
     single = torch.cat([tokens(1, 1, seed=20 + n) for n in range(3)], dim=1)
     for at, (part, row) in enumerate(zip(parts, rows, strict=True)):
@@ -338,24 +338,32 @@ def test_packed_documents_leave_no_state(model: NautileForCausalLM) -> None:
     with pytest.raises(NautileError, match="packed rows leave no state"):
         model(tokens(1, 3), segment_ids=segments, use_cache=True)
     with pytest.raises(NautileError, match="packed rows leave no state"):
-        model(tokens(1, 3), segment_ids=segments, past_key_values=read(model, tokens(1, 3)))
+        model(tokens(1, 3), segment_ids=segments, cache=read(model, tokens(1, 3)))
 
 
 def test_gradient_checkpointing_refuses_a_state() -> None:
     """Pitfall 19: recomputed layers would read it twice; evaluation is not affected."""
     model = tiny.model().train()
     model.activation_checkpointing_enable()
-    for arguments in ({"use_cache": True}, {"past_key_values": NautileState(model.config)}):
+    for arguments in ({"use_cache": True}, {"cache": NautileState(model.config)}):
         with pytest.raises(NautileError, match="gradient checkpointing cannot keep a state"):
             model(tokens(1, 3), **arguments)
-    assert model.eval()(tokens(1, 3), use_cache=True).past_key_values.columns == 3
+    assert model.eval()(tokens(1, 3), use_cache=True).cache.columns == 3
 
 
 def test_gradients_flow_through_a_state(model: NautileForCausalLM) -> None:
     ids = tokens(1, CHUNK + 6)
     embeds = model.get_input_embeddings()(ids).detach().requires_grad_()
     (whole,) = torch.autograd.grad(model(inputs_embeds=embeds).logits[:, -3:].square().mean(), embeds)
-    state = model(inputs_embeds=embeds[:, :-3], use_cache=True).past_key_values
-    logits = model(inputs_embeds=embeds[:, -3:], past_key_values=state).logits
+    state = model(inputs_embeds=embeds[:, :-3], use_cache=True).cache
+    logits = model(inputs_embeds=embeds[:, -3:], cache=state).logits
     (pieces,) = torch.autograd.grad(logits.square().mean(), embeds)
     close(pieces, whole)
+
+
+def test_the_former_name_of_the_state_still_works_and_says_so(model: NautileForCausalLM) -> None:
+    ids = tokens(1, 6)
+    state = read(model, ids[:, :4])
+    expected = follow(model, ids[:, 4:], state.snapshot())
+    with torch.no_grad(), pytest.warns(FutureWarning, match="Use `cache` instead"):
+        assert torch.equal(model(ids[:, 4:], past_key_values=state).logits, expected)

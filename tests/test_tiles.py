@@ -25,8 +25,8 @@ def read(model: NautileModel, lengths: list[int], tile: int, past: int) -> tuple
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "TILE", tile)
         if past:
-            model(tiny.tokens(len(lengths), past, seed=99), past_key_values=state)
-        hidden = model(ids, mask, past_key_values=state).last_hidden_state
+            model(tiny.tokens(len(lengths), past, seed=99), cache=state)
+        hidden = model(ids, mask, cache=state).last_hidden_state
     return hidden * mask[..., None], state
 
 

@@ -28,7 +28,7 @@ def read_prefix(model: NautileModel, ids: Sequence[int], spans: Sequence[tuple[i
     """Read `ids` in one pass; `spans` are (start, end) token positions, none empty. Gradients flow where enabled."""
     state = NautileState(model.config)
     ids_1L = torch.tensor([list(ids)], device=model.device)
-    hidden_LD = model(ids_1L, past_key_values=state).last_hidden_state[0].float()
+    hidden_LD = model(ids_1L, cache=state).last_hidden_state[0].float()
     means = [hidden_LD[start:end].mean(0, keepdim=True) for start, end in spans]
     return Prefix(state, torch.cat([hidden_LD[:0], *means]), len(ids))
 

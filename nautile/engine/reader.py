@@ -136,7 +136,7 @@ class Reader:
     def _pooled_at_once(self, rows: list[list[int]], prefixes: list[Prefix]) -> Tensor:
         ids_BL, mask_BL = (part.to(self.model.device) for part in pad_right(rows))
         state = continued(prefixes) if prefixes else None
-        hidden_BLD = self.model(ids_BL, mask_BL, past_key_values=state).last_hidden_state
+        hidden_BLD = self.model(ids_BL, mask_BL, cache=state).last_hidden_state
         return pool(hidden_BLD.float(), mask_BL, self.model.config.pooling).double().cpu()
 
 

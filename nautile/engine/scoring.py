@@ -48,7 +48,7 @@ def _nats(model: NautileForCausalLM, rows: Sequence[Sequence[int]]) -> list[floa
     total_B = torch.zeros(len(rows), dtype=torch.float64)
     for start in range(0, ids_BL.shape[1] - 1, BLOCK):
         end = min(start + BLOCK, ids_BL.shape[1] - 1)
-        logits_BLV = model(ids_BL[:, start:end], mask_BL[:, start:end], past_key_values=state).logits
+        logits_BLV = model(ids_BL[:, start:end], mask_BL[:, start:end], cache=state).logits
         targets_BL = ids_BL[:, start + 1 : end + 1]
         nats_BL = F.cross_entropy(logits_BLV.float().flatten(0, 1), targets_BL.flatten(), reduction="none")
         total_B += (nats_BL.unflatten(0, targets_BL.shape) * mask_BL[:, start + 1 : end + 1]).sum(1).double().cpu()

@@ -22,10 +22,10 @@ class SCABlock(GradientCheckpointingLayer):
         self.sca = SCA(a)
 
     def forward(
-        self, x_BLD: Tensor, layout: Layout, attending: Any = None, past_key_values: NautileState | None = None
+        self, x_BLD: Tensor, layout: Layout, attending: Any = None, cache: NautileState | None = None
     ) -> Tensor:
-        """One layer; `past_key_values` is advanced in place. `attending` is for attention blocks."""
-        state = None if past_key_values is None else past_key_values.layers[self.index]
+        """One layer; `cache` is advanced in place. `attending` is for attention blocks."""
+        state = None if cache is None else cache.layers[self.index]
         return x_BLD + self.sca(self.norm(x_BLD), layout, state)
 
 
@@ -45,9 +45,9 @@ class AttentionBlock(GradientCheckpointingLayer):
         x_BLD: Tensor,
         layout: Layout,
         attending: tuple[tuple[Tensor, Tensor], Tensor | None],
-        past_key_values: NautileState | None = None,
+        cache: NautileState | None = None,
     ) -> Tensor:
-        """One layer; `attending` holds the rotation and the mask, `past_key_values` is advanced in place."""
-        state = None if past_key_values is None else past_key_values.layers[self.index]
+        """One layer; `attending` holds the rotation and the mask, `cache` is advanced in place."""
+        state = None if cache is None else cache.layers[self.index]
         x_BLD = x_BLD + self.attention(self.norm1(x_BLD), *attending, state)
         return x_BLD + self.feed_forward(self.norm2(x_BLD))

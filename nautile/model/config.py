@@ -19,7 +19,7 @@ class NautileConfig(Architecture, PreTrainedConfig):
     """
 
     model_type = "nautile"
-    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - transformers declares it as a plain list
+    keys_to_ignore_at_inference = ["cache"]  # noqa: RUF012 - transformers declares it as a plain list
     attribute_map = {  # noqa: RUF012
         "hidden_size": "d_model",
         "num_hidden_layers": "num_layers",

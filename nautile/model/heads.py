@@ -14,7 +14,7 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from nautile.model.config import NautileConfig
-from nautile.model.model import NautileModel, NautilePreTrainedModel
+from nautile.model.model import NautileModel, NautilePreTrainedModel, former_cache_name
 from nautile.model.state import NautileState
 
 IGNORED = -100
@@ -32,12 +32,13 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()
 
+    @former_cache_name
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        past_key_values: NautileState | None = None,
+        cache: NautileState | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         segment_ids: Tensor | None = None,
@@ -55,7 +56,7 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         out = self.model(
             input_ids,
             attention_mask,
-            past_key_values,
+            cache,
             inputs_embeds,
             segment_ids,
             use_cache,
@@ -70,14 +71,12 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
             loss = self.loss_function(
                 logits, labels, vocab_size=self.config.vocab_size, num_items_in_batch=num_items_in_batch
             )
-        return CausalLMOutputWithPast(
-            loss=loss, logits=logits, past_key_values=out.past_key_values, hidden_states=out.hidden_states
-        )
+        return CausalLMOutputWithPast(loss=loss, logits=logits, cache=out.cache, hidden_states=out.hidden_states)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """As transformers does it, with a state from the first step on."""
-        if kwargs.get("use_cache") and kwargs.get("past_key_values") is None:
-            kwargs["past_key_values"] = NautileState(self.config)
+        if kwargs.get("use_cache") and kwargs.get("cache") is None:
+            kwargs["cache"] = NautileState(self.config)
         return super().prepare_inputs_for_generation(input_ids, **kwargs)
 
 
@@ -91,12 +90,13 @@ class NautileForSequenceClassification(NautilePreTrainedModel):
         self.score = nn.Linear(config.d_model, config.num_labels)
         self.post_init()
 
+    @former_cache_name
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        past_key_values: NautileState | None = None,
+        cache: NautileState | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -109,7 +109,7 @@ class NautileForSequenceClassification(NautilePreTrainedModel):
         out = self.model(
             input_ids,
             attention_mask,
-            past_key_values,
+            cache,
             inputs_embeds,
             None,
             use_cache,
@@ -122,7 +122,7 @@ class NautileForSequenceClassification(NautilePreTrainedModel):
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, logits=logits, config=self.config)
         return SequenceClassifierOutputWithPast(
-            loss=loss, logits=logits, past_key_values=out.past_key_values, hidden_states=out.hidden_states
+            loss=loss, logits=logits, cache=out.cache, hidden_states=out.hidden_states
         )
 
 

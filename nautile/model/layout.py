@@ -83,7 +83,7 @@ def _real_tokens(
 ) -> Tensor | None:
     if segment_ids is not None:
         if past_B is not None or attention_mask is not None:
-            raise NautileError("segment_ids go without attention_mask and without past_key_values")
+            raise NautileError("segment_ids go without attention_mask and without cache")
         if segment_ids.shape != (batch, length):
             raise NautileError(f"segment_ids must have shape {(batch, length)}, not {tuple(segment_ids.shape)}")
         return segment_ids > 0

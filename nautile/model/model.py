@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils import can_return_tuple
+from transformers.utils.deprecation import deprecate_kwarg
 
 from nautile.errors import NautileError
 from nautile.model.attention import rotary, visible_keys
@@ -15,6 +16,9 @@ from nautile.model.layout import Layout, lay_out
 from nautile.model.pairs import PairEmbedding, ids_before, last_ids
 from nautile.model.state import NautileState
 
+# What transformers called this argument before 5.24, and for as long as it takes that itself.
+former_cache_name = deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
+
 
 class NautilePreTrainedModel(PreTrainedModel):
     """What all Nautile models share: initialisation, gradient checkpointing, and the kind of state."""
@@ -24,7 +28,7 @@ class NautilePreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["SCABlock", "AttentionBlock", "PairEmbedding"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["cache"]  # noqa: RUF012
     _supports_sdpa = True
     _is_stateful = True
 
@@ -55,12 +59,13 @@ class NautileModel(NautilePreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
+    @former_cache_name
     @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        past_key_values: NautileState | None = None,
+        cache: NautileState | None = None,
         inputs_embeds: Tensor | None = None,
         segment_ids: Tensor | None = None,
         use_cache: bool | None = None,
@@ -72,7 +77,7 @@ class NautileModel(NautilePreTrainedModel):
         Args:
             input_ids: (B,L) ids, or give `inputs_embeds` (B,L,D), which a model with pairs refuses.
             attention_mask: (B,L), or (B, past + L), 1 for real tokens; padding may stand anywhere.
-            past_key_values: the state of what came before; it is advanced in place.
+            cache: the state of what came before; it is advanced in place.
             segment_ids: (B,L), 1, 2, 3 … for documents packed into a row, 0 for padding; without mask and state.
             use_cache: return the state; by default only where one was given (a forward pass keeps nothing).
             output_hidden_states: also return the inputs of all layers and the last output.
@@ -89,7 +94,7 @@ class NautileModel(NautilePreTrainedModel):
         B, L = given.shape[:2]
         if L == 0:
             raise NautileError("the input has no tokens: an empty text needs at least one padding token and a mask")
-        state = NautileState(self.config) if past_key_values is None and use_cache else past_key_values
+        state = NautileState(self.config) if cache is None and use_cache else cache
         if state is not None:
             self._check_state(state, B, segment_ids)
         past_B = None if state is None else state.lengths_B
@@ -101,7 +106,7 @@ class NautileModel(NautilePreTrainedModel):
             state.last_B = last_ids(given, layout, state.last_B)
         return BaseModelOutputWithPast(
             last_hidden_state=layout.restore(x_BLD),
-            past_key_values=state,
+            cache=state,
             hidden_states=tuple(map(layout.restore, hidden_states)) if output_hidden_states else None,
         )
 
@@ -114,7 +119,7 @@ class NautileModel(NautilePreTrainedModel):
 
     def _check_state(self, state: NautileState, batch: int, segment_ids: Tensor | None) -> None:
         if segment_ids is not None:
-            raise NautileError("packed rows leave no state: segment_ids go without past_key_values and use_cache")
+            raise NautileError("packed rows leave no state: segment_ids go without cache and use_cache")
         if state.batch_size not in (-1, batch):
             raise NautileError(f"the state holds {state.batch_size} rows, the input {batch}: use branch() or gather()")
         if self.training and any(block.gradient_checkpointing for block in self.blocks):
@@ -130,7 +135,7 @@ class NautileModel(NautilePreTrainedModel):
         for block in self.blocks:
             if keep:
                 kept.append(x_BLD)
-            x_BLD = block(x_BLD, layout, attending, past_key_values=state)
+            x_BLD = block(x_BLD, layout, attending, cache=state)
         if state is not None:
             state.advance(B, L, layout, x_BLD.device)
         x_BLD = self.norm(x_BLD)

@@ -113,7 +113,7 @@ def _is_closed(room: Tensor) -> bool:
 
 
 class NautileState(Cache):
-    """The state of all layers after a prefix; pass it as `past_key_values`.
+    """The state of all layers after a prefix; pass it as `cache`.
 
     `lengths_B` counts the real tokens that each row has read; `real_BS` marks which columns of the attention layers'
     keys are real, None while all are. `last_B` is the last id that each row has read, where a model needs it.

@@ -59,7 +59,7 @@ class Student(nn.Module):
         rows = [row[:LONGEST] or [self.vocabulary.eos_id] for row in self.vocabulary.encode_batch(texts)]
         ids_BL, mask_BL = (part.to(self.backbone.device) for part in pad_right(rows))
         state = None if prefix is None else prefix.state.branch(len(rows))
-        vectors = pool(self.backbone(ids_BL, mask_BL, past_key_values=state).last_hidden_state.float(), mask_BL, "mean")
+        vectors = pool(self.backbone(ids_BL, mask_BL, cache=state).last_hidden_state.float(), mask_BL, "mean")
         return vectors, vectors[:0] if prefix is None else prefix.spans_ND
 
 

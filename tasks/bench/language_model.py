@@ -28,16 +28,16 @@ class Choice:
         self.labels_CL = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in labels])
         self.lengths_C = torch.tensor([len(ids) for ids in labels])
         with torch.inference_mode():
-            self.start = model(torch.tensor([start]), use_cache=True).past_key_values
+            self.start = model(torch.tensor([start]), use_cache=True).cache
 
     @torch.inference_mode()
     def scores(self, ids: Sequence[int]) -> Tensor:
         """(C): the mean log-probability of each label's tokens."""
         count, longest = self.labels_CL.shape
         cache = deepcopy(self.start)
-        first_V = self.model(torch.tensor([ids]), past_key_values=cache).logits[0, -1]
+        first_V = self.model(torch.tensor([ids]), cache=cache).logits[0, -1]
         cache.batch_repeat_interleave(count)
-        rest_CLV = self.model(self.labels_CL, past_key_values=cache).logits[:, :-1]
+        rest_CLV = self.model(self.labels_CL, cache=cache).logits[:, :-1]
         logits_CLV = torch.cat([first_V.expand(count, 1, -1), rest_CLV], dim=1).float()
         chosen_CL = logits_CLV.gather(2, self.labels_CL[..., None])[..., 0] - logits_CLV.logsumexp(dim=2)
         held_CL = torch.arange(longest) < self.lengths_C[:, None]

@@ -53,7 +53,7 @@ def _batch(session: Session, dtype: str, models: Mapping[str, PreTrainedModel]) 
 @torch.inference_mode()
 def context_of(model: PreTrainedModel, rows: int, context: int) -> Cache:
     """The state of `rows` rows after `context` random tokens, the same in all of them, in memory of its own each."""
-    state = model(torch.randint(model.config.vocab_size, (1, context)), use_cache=True).past_key_values
+    state = model(torch.randint(model.config.vocab_size, (1, context)), use_cache=True).cache
     if rows > 1:
         state.batch_repeat_interleave(rows)
     return state
@@ -73,7 +73,7 @@ def stepper(model: PreTrainedModel, state: Cache, rows: int) -> Callable[[], obj
     def steps() -> None:
         running = state.snapshot() if isinstance(state, NautileState) else state
         for _ in range(STEPS):
-            model(ids_B1, past_key_values=running)
+            model(ids_B1, cache=running)
         if running is state:
             state.crop(-STEPS)
 
