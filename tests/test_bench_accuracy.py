@@ -286,16 +286,19 @@ def test_label_scores_are_mean_log_probabilities(labels: list[list[int]], llama:
     torch.testing.assert_close(choice.scores(text), first)
 
 
-def test_a_language_model_picks_the_likeliest_label(llama: LlamaForCausalLM) -> None:
-    labels = ["card_arrival", "top_up", "refund"]
-    contender = language_model("tiny", llama, Letters(), labels)
-    found = contender.measure(["where is it?", "pay in"])
+def test_a_language_model_picks_the_label_that_the_text_makes_likelier(llama: LlamaForCausalLM) -> None:
+    labels, texts = ["card_arrival", "top_up", "refund"], ["where is it?", "pay in"]
+    found = language_model("tiny", llama, Letters(), labels).measure(texts)
     start = "<Choose the label that fits the text best, and answer with that label alone.\n"
-    for row, text in zip(found, ["where is it?", "pay in"], strict=True):
+
+    def likelihoods(text: str) -> np.ndarray:
         prompt = [ord(c) for c in f"{start}Labels: card arrival, top up, refund\nText: {text}>"]
-        scores = [naive(llama, prompt, [ord(c) for c in label.replace("_", " ")]) for label in labels]
-        assert row.argmax() == np.argmax(scores)
-        assert np.log(row) - np.log(row[0]) == pytest.approx(np.array(scores) - scores[0], abs=1e-4)
+        return np.array([naive(llama, prompt, [ord(c) for c in label.replace("_", " ")]) for label in labels])
+
+    for row, text in zip(found, texts, strict=True):
+        scores = likelihoods(text) - likelihoods("N/A")
+        assert row.argmax() == scores.argmax()
+        assert np.log(row) - np.log(row[0]) == pytest.approx(scores - scores[0], abs=1e-4)
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""A language model that chooses among labels: the one whose tokens are likeliest, on average, after a prompt."""
+"""A language model that chooses among labels: the one whose tokens a text makes likelier than no text does.
+
+Without that comparison (contextual calibration: Zhao et al. 2021, arXiv:2102.09690) a long label, whose last tokens
+follow from its first, is the likeliest whatever the text says.
+"""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -17,6 +21,7 @@ from nautile.tasks.zero_shot.labels import spoken
 
 TASK = "Choose the label that fits the text best, and answer with that label alone.\nLabels: {labels}\nText: {text}"
 TEXT = "\x00"  # stands for the text while the prompt is laid out
+NO_TEXT = "N/A"  # says nothing, as the paper has it
 
 
 class Choice:
@@ -45,11 +50,7 @@ class Choice:
 
 
 def language_model(name: str, model: Any, tokenizer: Any, labels: Sequence[str]) -> Contender:
-    """A chat model as a contender; what a text holds is text to it, whatever control tokens it spells.
-
-    Nothing corrects for what labels are worth without a text: a long label, whose last tokens follow from its first,
-    is often the likeliest whatever the text says.
-    """
+    """A chat model as a contender; what a text holds is text to it, whatever control tokens it spells."""
     listed = ", ".join(map(spoken, labels))
     said = [{"role": "user", "content": TASK.format(labels=listed, text=TEXT)}]
     start, end = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True).split(TEXT)
@@ -61,9 +62,14 @@ def language_model(name: str, model: Any, tokenizer: Any, labels: Sequence[str])
     choice = Choice(model, encode(start, plain=False), [encode(spoken(label)) for label in labels])
     ending = encode(end, plain=False)
 
+    def scores(text: str) -> Array:
+        found: Array = choice.scores([*encode(text), *ending]).double().numpy()
+        return found
+
+    without_text = scores(NO_TEXT)
+
     def measure(texts: Sequence[str]) -> Array:
-        scores = [choice.scores([*encode(text), *ending]).double().numpy() for text in texts]
-        return probabilities(np.stack(scores), "single")
+        return probabilities(np.stack([scores(text) - without_text for text in texts]), "single")
 
     return Contender(name, tuple(labels), "single", measure)
 
