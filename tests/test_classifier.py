@@ -32,6 +32,9 @@ from nautile.tasks.classifier.inputs import texts_of
 from nautile.tasks.classifier.targets import merge, read_targets
 from nautile.tasks.classifier.vectors import VectorCache
 from nautile.tasks.heads.loading import load_judging
+from nautile.tasks.zero_shot.labels import WORDINGS
+
+NAMES = [wording.format(name) for name in WORDS for wording in WORDINGS]  # what is read of the classes' names
 
 
 @pytest.fixture
@@ -280,10 +283,10 @@ def test_a_text_is_read_once_in_all_of_a_grid_search(linear: Classifier, read: l
     X, y = sentences(12)
     search = GridSearchCV(linear, {"C": [0.1, 10.0], "shrinkage": [1.0, "auto"]}, cv=StratifiedKFold(3))
     search.fit(np.array(X + X), y + y)
-    assert sorted(read) == sorted(set(X))
+    assert sorted(read) == sorted({*X, *NAMES})
     assert search.best_score_ > 0.9
     assert cross_val_score(linear, X, y, cv=3).mean() > 0.5
-    assert len(read) == len(X)
+    assert len(read) == len(X) + len(NAMES)
 
 
 def test_the_cache_is_bounded_and_drops_what_was_used_first() -> None:
@@ -316,10 +319,10 @@ def replace(old: Path, new: Path) -> None:
 def test_vectors_of_a_base_that_was_replaced_are_read_anew(places: list[Path], read: list[str]) -> None:
     X, y = sentences(4)
     before = Classifier("linear", "mine", random_state=0).fit(X, y).predict_proba(X)
-    assert len(read) == len(X)
+    assert len(read) == len(X) + len(NAMES)
     replace(*places)
     after = Classifier("linear", "mine", random_state=0).fit(X, y).predict_proba(X)
-    assert len(read) == 2 * len(X)
+    assert len(read) == 2 * (len(X) + len(NAMES))
     assert np.abs(before - after).max() > 1e-3
 
 
@@ -400,9 +403,10 @@ def test_class_weights_shift_the_answers(base: str) -> None:
 
 def test_partial_fit_is_fit_on_all_rows_so_far(linear: Classifier, base: str) -> None:
     X, y = sentences(6)
-    part = clone(linear).partial_fit(X[:5], y[:5], classes=sorted(WORDS))
+    part = clone(linear).set_params(names=False).partial_fit(X[:5], y[:5], classes=sorted(WORDS))
     assert part.classes_.tolist() == sorted(WORDS)
     assert set(part.predict(X)) == {"fruit"}
+    part = clone(linear).partial_fit(X[:5], y[:5], classes=sorted(WORDS))
     part.partial_fit(X[5:9], y[5:9]).partial_fit(X[9:], y[9:])
     np.testing.assert_allclose(part.predict_proba(X), linear.fit(X, y).predict_proba(X), rtol=1e-6)
     balanced = clone(linear).set_params(class_weight="balanced")
@@ -420,6 +424,21 @@ def test_partial_fit_is_fit_on_all_rows_so_far(linear: Classifier, base: str) ->
         Classifier("lora", base).partial_fit(X, y)
     with pytest.raises(NautileError, match="1 class"):
         clone(linear).partial_fit(X[:2], y[:2])
+
+
+def test_classes_are_known_by_name_as_well() -> None:
+    X, y = ["Book me a flight to Rome.", "How much is left on my account?"], ["travel", "banking"]
+    new = ["Will it rain tomorrow?", "I need a hotel room", "Transfer 20 dollars to Ann"]
+    known = Classifier("linear").partial_fit(X, y, classes=["banking", "travel", "weather"])
+    assert known.names_
+    assert known.likeness_
+    assert known.predict(new).tolist() == ["weather", "travel", "banking"]
+    unnamed = Classifier("linear", names=False).partial_fit(X, y, classes=["banking", "travel", "weather"])
+    assert "weather" not in unnamed.predict(new)
+    numbered = Classifier("linear").fit(X, [1, 2])
+    assert not numbered.names_
+    coded = Classifier("linear").fit(X, ["1", "2"])
+    np.testing.assert_array_equal(coded.predict_proba(new), numbered.predict_proba(new))
 
 
 def test_batches_of_indicators_need_the_same_columns() -> None:

@@ -64,6 +64,51 @@ def test_held_out_rows_choose_words_where_these_tell_what_vectors_do_not() -> No
     assert not choose_recipe(few, split_rows(few, 5, 0), None, None)[0].words
 
 
+def test_names_are_rows_of_their_classes() -> None:
+    rows = blobs(7)._replace(
+        names_CD=blobs(8, N=3).vectors_ND, words_NS=csr_array(np.random.default_rng(2).random((60, 5)))
+    )
+    lifted = rows._replace(emphasis_N=np.linspace(1, 2, 60))
+    written = Rows(
+        np.vstack([rows.vectors_ND, rows.names_CD]),
+        np.vstack([rows.truth_NC, np.eye(3)]),
+        np.append(lifted.learning, np.ones(3)),
+        "single",
+        np.arange(63),
+        words_NS=csr_array(np.vstack([rows.words_NS.toarray(), np.zeros((3, 5))])),
+    )
+    found = fit_linear(lifted, Recipe(0.5, 1.0, words=True, names=True), 1e-9)
+    expected = fit_linear(written, Recipe(0.5, 1.0, words=True), 1e-9)
+    np.testing.assert_allclose(judged(found, rows), judged(expected, rows), atol=1e-4)
+
+
+def test_held_out_rows_choose_names_and_likeness_where_they_help() -> None:
+    rng = np.random.default_rng(3)
+    rows = blobs(9, N=120, D=30)
+    truth = rows.truth_NC.argmax(axis=1)
+    means_CD = np.stack([rows.vectors_ND[truth == c].mean(axis=0) for c in range(3)])
+    telling, misleading = rows._replace(names_CD=means_CD), rows._replace(names_CD=20 * means_CD[[1, 2, 0]])
+    assert choose_recipe(telling, split_rows(telling, 5, 0), None, None)[0].names
+    assert not choose_recipe(misleading, split_rows(misleading, 5, 0), None, None)[0].names
+    few = misleading.take(np.arange(49))
+    assert choose_recipe(few, split_rows(few, 5, 0), None, None)[0].names
+    noise = rows._replace(vectors_ND=np.hstack([rows.vectors_ND, rng.normal(0, 9, (120, 90))]).astype(np.float32))
+    heard, deaf = (np.diag([*[good] * 30, *[1 - good] * 90]) for good in (1.0, 0.0))
+    for turn_DD, helps in ((heard, True), (deaf, False)):
+        turned = noise._replace(likeness_DD=turn_DD)
+        assert choose_recipe(turned, split_rows(turned, 5, 0), None, None)[0].likeness is helps
+
+
+def test_turned_vectors_are_fitted_as_if_they_had_come_so() -> None:
+    rows = blobs(10)
+    turn_DD = np.random.default_rng(4).normal(size=(6, 6))
+    turned = rows._replace(vectors_ND=(rows.vectors_ND @ turn_DD).astype(np.float32))
+    for shrinkage in (1.0, 0.3):
+        found = fit_linear(rows._replace(likeness_DD=turn_DD), Recipe(shrinkage, 1.0, likeness=True), 1e-9)
+        expected = fit_linear(turned, Recipe(shrinkage, 1.0), 1e-9).logits(turned.vectors_ND)
+        np.testing.assert_allclose(found.logits(rows.vectors_ND), expected, atol=1e-4)
+
+
 def test_several_labels_are_as_many_regressions() -> None:
     rows = blobs(2)._replace(kind="multi")
     together = fit_linear(rows, Recipe(1.0, 1.0), 1e-9)

@@ -20,7 +20,7 @@ from nautile.tasks.classifier.inputs import texts_of
 from nautile.tasks.classifier.linear import Rows
 from nautile.tasks.classifier.targets import Targets, as_given, merge, read_targets
 from nautile.tasks.classifier.tuned import check_options
-from nautile.tasks.classifier.vectors import absolute, groups_of, read_vectors, read_words
+from nautile.tasks.classifier.vectors import absolute, groups_of, read_likeness, read_names, read_vectors, read_words
 
 SEEDS = 2**31 - 1
 
@@ -33,11 +33,11 @@ class Classifier(ClassifierMixin, BaseEstimator):
     read a text again.
 
     Args:
-        method: "linear": logistic regression on the base's vectors, whitened within the classes and with the texts'
-            words beside them where held-out rows say that it helps. "lora", "full": fine-tuning (extra `finetune`),
-            minutes on a CPU. "auto": linear; but from 2,000 rows and 20 a class on, rows of equal weight and the extra
-            installed, LoRA is trained too, on four fifths of the rows, and kept if its log loss on the last fifth is
-            lower.
+        method: "linear": logistic regression on the base's vectors: turned as its zero-shot head compares them,
+            whitened within the classes, and with the texts' words beside them, where held-out rows say that it helps.
+            "lora", "full": fine-tuning (extra `finetune`), minutes on a CPU. "auto": linear; but from 2,000 rows and
+            20 a class on, rows of equal weight and the extra installed, LoRA is trained too, on four fifths of the
+            rows, and kept if its log loss on the last fifth is lower.
         base: model to read with, or to tune: a name, folder or hub id.
         multi_label: any number of labels a text. y is then an indicator matrix, or a list of labels for each text, in
             which case `predict` gives an array of tuples.
@@ -50,6 +50,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         cv: folds for choosing C and shrinkage and for calibrating, a scikit-learn splitter, or a list of splits.
             From 5,000 rows on one fold of a whole number is used. Rows of one text fall into one fold of a whole
             number; other splits are taken as they are.
+        names: learn from the classes' names as well, if all are texts with letters: each, in several wordings, counts
+            as a row. From 50 rows on only where held-out rows say that it helps.
         calibrate: divide logits by a temperature fitted on held-out rows; see `calibration_`.
         empty: what a row without text is: "error", or "zero", a vector of zeros, from which fine-tuning learns nothing.
         finetune_options: further options of `nautile.finetune`, such as {"epochs": 3}.
@@ -60,7 +62,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         method_: what was fitted: "linear", "lora" or "full".
         calibration_: what held-out rows say of the probabilities; None where they are not calibrated, as with
             `calibrate=False` or fewer than 20 held-out rows.
-        C_, shrinkage_, words_: what was chosen; None for a fine-tuned model.
+        C_, shrinkage_, words_, names_, likeness_: what was chosen; None for a fine-tuned model.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         shrinkage: float | str = "auto",
         class_weight: Any = None,
         cv: Any = 5,
+        names: bool = True,
         calibrate: bool = True,
         empty: str = "error",
         finetune_options: dict[str, Any] | None = None,
@@ -85,6 +88,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.shrinkage = shrinkage
         self.class_weight = class_weight
         self.cv = cv
+        self.names = names
         self.calibrate = calibrate
         self.empty = empty
         self.finetune_options = finetune_options
@@ -105,7 +109,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 raise NautileError(f'method={self.method!r} takes no sample_weight; use method="linear"')
             return self._take(fit_tuned(texts, targets, self.method, plan), targets)
         vectors_ND, words_NS, group_N = read_vectors(plan.base, texts), read_words(plan.base, texts), groups_of(texts)
-        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N, words_NS)
+        known = (targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N, words_NS)
+        rows = Rows(vectors_ND, *known, self._names(plan.base, targets), read_likeness(plan.base))
         fitted = fit_rows(rows, plan) if self.method == "linear" else fit_auto(texts, targets, rows, plan)
         return self._take(fitted, targets, rows)
 
@@ -135,8 +140,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         else:
             targets = merge([targets], classes)
         _check_classes(targets)
-        emphasis_N = self._emphasis(targets)
-        rows = Rows(vectors_ND, targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N, words_NS)
+        known = (targets.truth_NC, weight_N, targets.kind, group_N, self._emphasis(targets), words_NS)
+        rows = Rows(vectors_ND, *known, self._names(plan.base, targets), read_likeness(plan.base))
         return self._take(fit_rows(rows, plan), targets, rows)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -225,6 +230,10 @@ class Classifier(ClassifierMixin, BaseEstimator):
         found: Array = compute_sample_weight(self.class_weight, targets.classes[targets.truth_NC.argmax(axis=1)])
         return found
 
+    def _names(self, base: str, targets: Targets) -> Any:
+        """(C,D): vectors of the classes' names, where they are learned from."""
+        return read_names(base, targets.classes) if self.names and targets.kind == "single" else None
+
     def _plan(self) -> Plan:
         if self.method not in METHODS:
             raise NautileError(f"unknown method={self.method!r}; choose one of {', '.join(METHODS)}")
@@ -247,6 +256,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         self.shrinkage_ = None if fitted.recipe is None else fitted.recipe.shrinkage
         self.C_ = None if fitted.recipe is None else fitted.recipe.strength
         self.words_ = None if fitted.recipe is None else fitted.recipe.words
+        self.names_ = None if fitted.recipe is None else fitted.recipe.names
+        self.likeness_ = None if fitted.recipe is None else fitted.recipe.likeness
         return self
 
     def _logits(self, X: Any) -> Array:

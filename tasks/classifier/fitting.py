@@ -87,7 +87,7 @@ class Fitted(NamedTuple):
 def fit_rows(rows: Rows, plan: Plan) -> Fitted:
     """The linear method, on vectors."""
     chosen = plan.shrinkage is not None and plan.strength is not None
-    settled = chosen and rows.words_NS is None and not plan.calibrate
+    settled = chosen and not plan.calibrate and rows.plain
     splits = [] if settled else split_rows(rows, plan.cv, plan.seed)
     recipe, held = choose_recipe(rows, splits, plan.shrinkage, plan.strength)
     calibration = held.calibration() if held is not None and plan.calibrate else None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from nautile.tasks.calibrate import Array, Kind, probabilities
 
@@ -36,7 +36,8 @@ class Rows(NamedTuple):
 
     Rows of one group (N; any numbers) have the same text. `emphasis_N` (N) is how much more a row counts in learning,
     for the sake of rare classes; what is learned is calibrated without it. `words_NS` (N,S), a sparse array of rows of
-    length 1 or 0, is which words each text holds.
+    length 1 or 0, is which words each text holds. `names_CD` (C,D) are vectors of what the classes are called, and
+    `likeness_DD` (D,D) turns vectors so that their products say how alike texts are in meaning.
     """
 
     vectors_ND: NDArray[np.float32]
@@ -46,37 +47,71 @@ class Rows(NamedTuple):
     group_N: NDArray[np.int64]
     emphasis_N: Array | None = None
     words_NS: Any = None
+    names_CD: NDArray[np.float32] | None = None
+    likeness_DD: Array | None = None
 
     @property
     def learning(self) -> Array:
         """(N): how much each row counts in learning."""
         return self.weight_N if self.emphasis_N is None else self.weight_N * self.emphasis_N
 
+    @property
+    def plain(self) -> bool:
+        """Whether there are vectors alone."""
+        return self.words_NS is None and self.names_CD is None and self.likeness_DD is None
+
     def take(self, index: NDArray[np.int64]) -> "Rows":
         """Some of the rows."""
-        taken = (self.vectors_ND[index], self.truth_NC[index], self.weight_N[index])
         emphasis_N, words_NS = (None if part is None else part[index] for part in (self.emphasis_N, self.words_NS))
-        return Rows(*taken, self.kind, self.group_N[index], emphasis_N, words_NS)
+        return self._replace(
+            vectors_ND=self.vectors_ND[index],
+            truth_NC=self.truth_NC[index],
+            weight_N=self.weight_N[index],
+            group_N=self.group_N[index],
+            emphasis_N=emphasis_N,
+            words_NS=words_NS,
+        )
+
+    def with_names(self) -> "Rows":
+        """The rows, and one of weight 1 for each class: its name is a text of it, of which no words are looked at."""
+        assert self.names_CD is not None
+        C, words_NS = len(self.names_CD), self.words_NS
+        return self._replace(
+            vectors_ND=np.vstack([self.vectors_ND, self.names_CD]),
+            truth_NC=np.vstack([self.truth_NC, np.eye(C)]),
+            weight_N=np.append(self.learning, np.ones(C)),
+            group_N=np.append(self.group_N, np.zeros(C, dtype=np.int64)),
+            emphasis_N=None,
+            words_NS=None if words_NS is None else vstack([words_NS, csr_array((C, words_NS.shape[1]))], format="csr"),
+        )
 
 
 class Recipe(NamedTuple):
     """How to fit: the share of the identity in the within-class covariance (1: no whitening), and the inverse penalty.
 
-    `strength` is scikit-learn's C for vectors of unit length on average, and `words` whether words are looked at too.
+    `strength` is scikit-learn's C for vectors of unit length on average, `words` whether words are looked at too,
+    `names` whether the classes' names are learned from as well, `likeness` whether vectors are turned to show it.
     """
 
     shrinkage: float
     strength: float
     words: bool = False
+    names: bool = False
+    likeness: bool = False
 
 
 def fit_linear(rows: Rows, recipe: Recipe, tolerance: float = 1e-6) -> Linear:
     """Fit to all rows; `tolerance` is on the gradient of the mean loss."""
+    rows = rows.with_names() if recipe.names else rows
     share_N = rows.learning / rows.learning.sum()
     vectors_ND = rows.vectors_ND.astype(float)
     mean_D = share_N @ vectors_ND
     centred_ND = vectors_ND - mean_D
-    turn_DD = _whitening(centred_ND, rows.truth_NC, share_N, recipe.shrinkage)
+    turn_DD = np.eye(vectors_ND.shape[1])
+    if recipe.likeness:
+        assert rows.likeness_DD is not None
+        turn_DD = rows.likeness_DD
+    turn_DD = turn_DD @ _whitening(centred_ND @ turn_DD, rows.truth_NC, share_N, recipe.shrinkage)
     turned_ND = centred_ND @ turn_DD
     length = np.sqrt(share_N @ (turned_ND**2).sum(axis=1)) or 1.0
     words_NS = rows.words_NS if recipe.words else csr_array((len(vectors_ND), 0))

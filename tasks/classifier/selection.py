@@ -66,15 +66,19 @@ class HeldOut(NamedTuple):
 def choose_recipe(
     rows: Rows, splits: list[Split], shrinkage: float | None, strength: float | None
 ) -> tuple[Recipe, HeldOut | None]:
-    """The recipe that does best on held-out rows: first its shrinkage is chosen, then its strength; those given stay.
+    """The recipe that does best on held-out rows; a shrinkage and a strength that are given stay.
 
-    Then it is tried with words. On fewer than 50 rows, where the least loss is mostly luck, it is the first of each,
-    without words; so it is without `splits`, and then nothing is held out.
+    One after the other are chosen: whether vectors are turned to show likeness, the shrinkage, the strength, whether
+    words are looked at, and whether the classes' names are learned from. On fewer than 50 rows, where the least loss is
+    mostly luck, it is the first of each: turned, without words, with names. So it is without `splits`, where nothing
+    is held out.
     """
     few = worth(rows) < FEWEST_TO_CHOOSE
     shrinkages = (shrinkage,) if shrinkage else SHRINKAGES[:1] if few else SHRINKAGES
     strengths = (strength,) if strength else STRENGTHS[:1] if few else STRENGTHS
-    best = Recipe(shrinkages[0], strengths[0])
+    likenesses = _choices(rows.likeness_DD, True, few)
+    words, names = _choices(rows.words_NS, False, few), _choices(rows.names_CD, True, few)
+    best = Recipe(shrinkages[0], strengths[0], words[0], names[0], likenesses[0])
     if not splits:
         return best, None
     tried: dict[Recipe, HeldOut] = {}
@@ -84,11 +88,17 @@ def choose_recipe(
             tried[recipe] = hold_out(rows, splits, recipe)
         return tried[recipe].log_loss()
 
+    best = min((best._replace(likeness=value) for value in likenesses), key=loss)
     best = min((best._replace(shrinkage=value) for value in shrinkages), key=loss)
     best = min((best._replace(strength=value) for value in strengths), key=loss)
-    if rows.words_NS is not None and not few:
-        best = min((best._replace(words=value) for value in (False, True)), key=loss)
+    best = min((best._replace(words=value) for value in words), key=loss)
+    best = min((best._replace(names=value) for value in names), key=loss)
     return best, tried[best]
+
+
+def _choices(part: Any, first: bool, few: bool) -> tuple[bool, ...]:
+    """Whether to use a part of the rows, what to try first in front; not where it is missing."""
+    return (False,) if part is None else (first,) if few else (first, not first)
 
 
 def hold_out(rows: Rows, splits: list[Split], recipe: Recipe) -> HeldOut:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from nautile.errors import NautileError
 from nautile.model.places import SHIPPED, Stamp, stamp
 from nautile.quiet import quiet
+from nautile.tasks.calibrate import Array
 
 CACHED_BYTES = 256 * 2**20
 
@@ -91,6 +93,32 @@ def read_vectors(base: str, texts: Sequence[str | None]) -> Vector:
     for n, text in enumerate(texts):
         if text is not None:
             found[n] = known[text]
+    return found
+
+
+def read_names(base: str, classes: np.ndarray) -> Vector | None:
+    """(C,D): vectors of what classes are called, means of several wordings; None unless all are texts with letters."""
+    from nautile.tasks.zero_shot.labels import WORDINGS, spoken
+
+    names = classes.tolist()
+    if not all(isinstance(name, str) and any(map(str.isalpha, name)) for name in names):
+        return None
+    worded = [wording.format(spoken(name)) for name in names for wording in WORDINGS]
+    found: Vector = read_vectors(base, worded).reshape(len(names), len(WORDINGS), -1).mean(axis=1)
+    return found
+
+
+def read_likeness(base: str) -> Array | None:
+    """(D,D): turns vectors so that products are those of the base's matching head; None where it has no such head."""
+    from nautile.tasks.zero_shot.judge import load_matching
+
+    try:
+        matching = load_matching(base)
+    except NautileError:
+        return None
+    project_ED = matching.project.weight.detach().double().numpy()
+    values_D, directions_DD = np.linalg.eigh(project_ED.T @ project_ED)
+    found: Array = directions_DD * np.sqrt(values_D.clip(0)) @ directions_DD.T
     return found
 
 

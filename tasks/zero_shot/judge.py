@@ -31,9 +31,7 @@ from nautile.tasks.heads.loading import base_reader
 from nautile.tasks.judge import Finished, Judge, Measured
 from nautile.tasks.question import BASE, Question
 from nautile.tasks.zero_shot.head import MatchingHead
-from nautile.tasks.zero_shot.labels import NONE, lay_out_labels, spoken
-
-WORDINGS = ("{}", "it is {}", "this is {}.", "about {}", "this is about {}.")
+from nautile.tasks.zero_shot.labels import NONE, WORDINGS, lay_out_labels, spoken
 
 
 class ZeroShotJudge(Judge):

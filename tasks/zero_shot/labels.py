@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from nautile.model.vocabulary import Vocabulary
 
 NONE = "none of these"
+WORDINGS = ("{}", "it is {}", "this is {}.", "about {}", "this is about {}.")  # in which a label stands by itself
 
 
 def spoken(name: str) -> str:
