@@ -109,7 +109,11 @@ def read_names(base: str, classes: np.ndarray) -> Vector | None:
 
 
 def read_likeness(base: str) -> Array | None:
-    """(D,D): turns vectors so that products are those of the base's matching head; None where it has no such head."""
+    """(D,D): turns vectors so that products are half their own, half the base's matching head's; None without a head.
+
+    The head's say what texts are about, their own sentiment as well. Accuracy on Banking77's training rows, 8 a class:
+    .751 alone, .767 at half, .769 by the head's; on SST-2's dev rows .787, .778, .728.
+    """
     from nautile.tasks.zero_shot.judge import load_matching
 
     try:
@@ -117,8 +121,10 @@ def read_likeness(base: str) -> Array | None:
     except NautileError:
         return None
     project_ED = matching.project.weight.detach().double().numpy()
-    values_D, directions_DD = np.linalg.eigh(project_ED.T @ project_ED)
-    found: Array = directions_DD * np.sqrt(values_D.clip(0)) @ directions_DD.T
+    product_DD = project_ED.T @ project_ED
+    D = len(product_DD)
+    values_D, directions_DD = np.linalg.eigh((np.eye(D) + product_DD * D / np.trace(product_DD)) / 2)
+    found: Array = directions_DD * np.sqrt(values_D) @ directions_DD.T
     return found
 
 
