@@ -28,6 +28,7 @@ def main(
     test: Annotated[Path, typer.Argument(help="labelled rows to measure on")],
     rows: int = 10,
     draws: int = 5,
+    names: Annotated[bool, typer.Option(help="let nautile learn from the classes' names as well")] = True,
 ) -> None:
     """Print the accuracy of both on each draw, and their means."""
     pool = read_labelled(train)
@@ -36,9 +37,9 @@ def main(
     found = []
     for seed in range(draws):
         examples = draw(pool, rows, seed)
-        names = np.array(pool.labels)
-        ours = nautile.Classifier("linear", random_state=seed).fit(examples.texts, names[examples.truth])
-        score = ours.score(held_out.texts, names[held_out.truth])
+        labels = np.array(pool.labels)
+        ours = nautile.Classifier("linear", names=names, random_state=seed).fit(examples.texts, labels[examples.truth])
+        score = ours.score(held_out.texts, labels[held_out.truth])
         baseline = train_baseline("minilm", examples).measure(held_out.texts).argmax(axis=1)
         found.append((score, float((baseline == held_out.truth).mean())))
         table.add_row(str(seed), *(f"{value:.4f}" for value in found[-1]))

@@ -32,6 +32,7 @@ from nautile.tasks.classifier.inputs import texts_of
 from nautile.tasks.classifier.targets import merge, read_targets
 from nautile.tasks.classifier.vectors import VectorCache
 from nautile.tasks.heads.loading import load_judging
+from nautile.tasks.zero_shot.judge import load_matching
 from nautile.tasks.zero_shot.labels import WORDINGS
 
 NAMES = [wording.format(name) for name in WORDS for wording in WORDINGS]  # what is read of the classes' names
@@ -426,13 +427,29 @@ def test_partial_fit_is_fit_on_all_rows_so_far(linear: Classifier, base: str) ->
         clone(linear).partial_fit(X[:2], y[:2])
 
 
-def test_classes_are_known_by_name_as_well() -> None:
+def test_turned_vectors_have_half_of_the_products_of_the_matching_head() -> None:
+    one_ND, other_ND = np.random.default_rng(0).normal(size=(2, 5, 256))
+    head = load_matching("nautile-mini").project.weight.detach().double().numpy()
+    turn_DD = vectors.read_likeness("nautile-mini")
+    assert turn_DD is not None
+    theirs = (one_ND @ head.T) @ (other_ND @ head.T).T * 256 / (head**2).sum()
+    np.testing.assert_allclose(
+        (one_ND @ turn_DD) @ (other_ND @ turn_DD).T, (one_ND @ other_ND.T + theirs) / 2, atol=1e-8
+    )
+
+
+def test_classes_are_known_by_name_as_well(tmp_path: Path) -> None:
     X, y = ["Book me a flight to Rome.", "How much is left on my account?"], ["travel", "banking"]
     new = ["Will it rain tomorrow?", "I need a hotel room", "Transfer 20 dollars to Ann"]
     known = Classifier("linear").partial_fit(X, y, classes=["banking", "travel", "weather"])
     assert known.names_
     assert known.likeness_
     assert known.predict(new).tolist() == ["weather", "travel", "banking"]
+    known.save(tmp_path / "saved")
+    again = Classifier.load(tmp_path / "saved")
+    assert (again.names_, again.likeness_) == (True, True)
+    np.testing.assert_array_equal(again.predict_proba(new), known.predict_proba(new))
+    assert nautile.classify(new, model=str(tmp_path / "saved"))["label"].tolist() == ["weather", "travel", "banking"]
     unnamed = Classifier("linear", names=False).partial_fit(X, y, classes=["banking", "travel", "weather"])
     assert "weather" not in unnamed.predict(new)
     numbered = Classifier("linear").fit(X, [1, 2])

@@ -109,8 +109,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 raise NautileError(f'method={self.method!r} takes no sample_weight; use method="linear"')
             return self._take(fit_tuned(texts, targets, self.method, plan), targets)
         vectors_ND, words_NS, group_N = read_vectors(plan.base, texts), read_words(plan.base, texts), groups_of(texts)
-        known = (targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N, words_NS)
-        rows = Rows(vectors_ND, *known, self._names(plan.base, targets), read_likeness(plan.base))
+        rows = self._learned_from(plan.base, targets, weight_N, vectors_ND, words_NS, group_N)
         fitted = fit_rows(rows, plan) if self.method == "linear" else fit_auto(texts, targets, rows, plan)
         return self._take(fitted, targets, rows)
 
@@ -140,8 +139,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         else:
             targets = merge([targets], classes)
         _check_classes(targets)
-        known = (targets.truth_NC, weight_N, targets.kind, group_N, self._emphasis(targets), words_NS)
-        rows = Rows(vectors_ND, *known, self._names(plan.base, targets), read_likeness(plan.base))
+        rows = self._learned_from(plan.base, targets, weight_N, vectors_ND, words_NS, group_N)
         return self._take(fit_rows(rows, plan), targets, rows)
 
     def predict(self, X: Any) -> np.ndarray:
@@ -230,9 +228,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         found: Array = compute_sample_weight(self.class_weight, targets.classes[targets.truth_NC.argmax(axis=1)])
         return found
 
-    def _names(self, base: str, targets: Targets) -> Any:
-        """(C,D): vectors of the classes' names, where they are learned from."""
-        return read_names(base, targets.classes) if self.names and targets.kind == "single" else None
+    def _learned_from(
+        self, base: str, targets: Targets, weight_N: Array, vectors_ND: Any, words_NS: Any, group_N: Any
+    ) -> Rows:
+        """The rows, and what the linear method may use beside them."""
+        emphasis_N, named = self._emphasis(targets), self.names and targets.kind == "single"
+        names_CD = read_names(base, targets.classes) if named else None
+        known = (targets.truth_NC, weight_N, targets.kind, group_N, emphasis_N, words_NS)
+        return Rows(vectors_ND, *known, names_CD, read_likeness(base))
 
     def _plan(self) -> Plan:
         if self.method not in METHODS:
