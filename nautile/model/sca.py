@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from nautile.model.architecture import Architecture
 from nautile.model.conv import causal_conv, conv_tail
+from nautile.model.kernels import cpu
 from nautile.model.layout import Layout
 from nautile.model.spectral import (
     Spectrum,
@@ -68,7 +69,10 @@ class SCA(nn.Module):
         """Mix the tokens of x (the block's normed input) causally; `state` is read and replaced by its successor."""
         a = self.architecture
         z_BLP, gate_BLJ = self.in_proj(x_BLD), self.gate_proj(x_BLD)
-        mixed_BLR = in_tiles(self._mix, z_BLP, gate_BLJ, layout, state, a.memory_heads * a.head_width)
+        if cpu.fits(z_BLP, layout.document_BL):
+            mixed_BLR = self._readout(self._mix_in_a_loop(z_BLP, gate_BLJ, layout, state))
+        else:
+            mixed_BLR = in_tiles(self._mix, z_BLP, gate_BLJ, layout, state, a.memory_heads * a.head_width)
         return self.out_proj(mixed_BLR)
 
     def _mix(self, z_BLP: Tensor, gate_BLJ: Tensor, layout: Layout, state: SCAState | None) -> Tensor:
@@ -91,7 +95,34 @@ class SCA(nn.Module):
                 )
         if state is not None:
             state.sums = sums
-        return self._fuse(o_BLKJ, gate_BLJ)
+        return self._readout(self.gated_norm(o_BLKJ.flatten(2), gate_BLJ))
+
+    def _mix_in_a_loop(self, z_BLP: Tensor, gate_BLJ: Tensor, layout: Layout, state: SCAState | None) -> Tensor:
+        """What `_mix` does before the readout, by a compiled loop: (B,L,J), zero after a row's end."""
+        a = self.architecture
+        before = SCAState() if state is None else state
+        kernel, tail_BTP = self.conv_weight.to(z_BLP.dtype), before.tail_BTP
+        scores = slice(a.memory_heads * a.head_width, a.memory_heads * (a.head_width + 1))
+        scores_tail = None if tail_BTP is None else tail_BTP[..., scores]
+        s_BLK = conv_silu(z_BLP[..., scores].contiguous(), kernel[scores], scores_tail)
+        norm = self.gated_norm
+        with torch.autocast(z_BLP.device.type, enabled=False):
+            normed_BLJ, sums = cpu.mix(
+                z_BLP,
+                gate_BLJ,
+                self._weights(s_BLK, layout.positions_BL),
+                kernel,
+                self.spectrum(),
+                cpu.Norm(norm.weight, norm.eps),
+                a.query_heads,
+                lengths_B=layout.lengths_B,
+                tail_BTP=tail_BTP,
+                sums=before.sums,
+            )
+        if state is not None:
+            state.tail_BTP = conv_tail(z_BLP, a.conv_kernel - 1, tail_BTP, layout.lengths_B)
+            state.sums = sums
+        return normed_BLJ
 
     def spectrum(self) -> Spectrum:
         """θ, ω, η and the fading of the sums, derived from the parameters at each call."""
@@ -130,8 +161,7 @@ class SCA(nn.Module):
         slopes_K = F.softplus(self.anchor_slopes.float())
         return torch.cat([decaying, anchor_weights(anchored, slopes_K, positions_BL, a.clip_weights)], dim=-1)
 
-    def _fuse(self, o_BLKJ: Tensor, gate_BLJ: Tensor) -> Tensor:
-        """Step 6: gated norm, per-head readout with a sigmoid gate."""
-        K = self.architecture.memory_heads
-        o = self.gated_norm(o_BLKJ.flatten(2), gate_BLJ).unflatten(-1, (K, -1))
-        return F.glu(torch.einsum("blkj,kjr->blkr", o, self.readout.to(o.dtype))).flatten(2)  # v · sigmoid(g)
+    def _readout(self, o_BLJ: Tensor) -> Tensor:
+        """The end of step 6: of each head a readout with a sigmoid gate. (B,L,R)."""
+        o_BLKJ = o_BLJ.unflatten(-1, (self.architecture.memory_heads, -1))
+        return F.glu(torch.einsum("blkj,kjr->blkr", o_BLKJ, self.readout.to(o_BLJ.dtype))).flatten(2)  # v · sigmoid(g)

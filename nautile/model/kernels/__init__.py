@@ -1,4 +1,6 @@
-"""SeqCond Attention's inner steps as fused GPU kernels (Triton, extra `gpu`); tests hold them to readable functions.
+"""SeqCond Attention's inner steps as fused kernels; tests hold them to readable functions.
+
+On a GPU (Triton, extra `gpu`):
 
 | file                     | subject                                               | equals                       |
 |--------------------------|-------------------------------------------------------|------------------------------|
@@ -10,6 +12,13 @@
 | `formulas`, `decay`      | the mathematics on blocks, and its gradients          | `_encode`, `_read`, decay    |
 | `blocks`                 | shapes, loads and stores                              |                              |
 
+On a CPU, without gradients (numba, extra `cpu`); the model takes them by itself where they are there:
+
+| file    | subject                                                                 | equals                 |
+|---------|-------------------------------------------------------------------------|------------------------|
+| `cpu`   | which tensors the loop takes, and how                                   | `SCA._mix`, no readout |
+| `loops` | the loop itself: step 1 and steps 3 to 6 up to the norm, token by token |                        |
+
 Letters: see `architecture.py`. X are the lanes of a program, channels with their spectral points: see `blocks.py`.
-Everything inside is float32. Triton's interpreter runs them on a CPU: TRITON_INTERPRET=1, before Triton is imported.
+Everything inside is float32. Triton's interpreter runs the first on a CPU: TRITON_INTERPRET=1, before Triton is imported.
 """

@@ -1,0 +1,232 @@
+"""SCA between its input projections and its readout as one loop over tokens, compiled for the processor by numba.
+
+For each token of a row: convolution and SiLU (step 1), the sums and their readout (steps 3 to 5), the gate and the mean
+square of its norm (step 6); what is between them stays in the cache. Rows, or groups of their heads, are shared among
+threads. Everything is computed in float32; bfloat16 comes and goes as its bits, in uint16.
+
+All that is compiled stands in this one file: numba's cache on disk knows no other file's changes.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import literally, njit, prange, types
+from numba.extending import overload
+from numpy.polynomial import Chebyshev, Polynomial
+
+from nautile.model.spectral import MASS_FLOOR
+
+# Sums may be reordered and products fused; infinities and NaN stay what they are.
+COMPILED: Any = {
+    "fastmath": {"contract", "reassoc", "arcp", "nsz"},
+    "error_model": "numpy",
+    "nogil": True,
+}
+INLINE = {**COMPILED, "forceinline": True}
+f32 = np.float32
+ONE, HALF, TWO, FLOOR = f32(1), f32(0.5), f32(2), f32(MASS_FLOOR)
+LOG2_E, LN2_HIGH, LN2_LOW = f32(1.4426950408889634), f32(0.693359375), f32(-2.1219444005469057e-4)
+LARGEST = f32(87)  # exp(88) is still finite in float32
+
+
+def _fitted(function: Callable[[np.ndarray], np.ndarray], degree: int, low: float, high: float) -> list[np.float32]:
+    """The coefficients, lowest first, of the polynomial through the Chebyshev points."""
+    fitted = Chebyshev.interpolate(function, degree, domain=[low, high])
+    return [f32(c) for c in fitted.convert(kind=Polynomial, domain=[-1, 1]).coef]
+
+
+E0, E1, E2, E3, E4, E5, E6 = _fitted(np.exp, 6, -0.35, 0.35)
+S0, S1, S2, S3, S4 = _fitted(lambda square: np.sinc(np.sqrt(square) / np.pi), 4, 0, 2.25)
+C0, C1, C2, C3, C4 = _fitted(lambda square: np.cos(np.sqrt(square)), 4, 0, 2.25)
+
+
+@njit(**INLINE)
+def _sigmoid(x):
+    y = -x if x > -LARGEST else LARGEST
+    y = y if y > -LARGEST else -LARGEST
+    n = np.int32(y * LOG2_E + f32(128.5)) - np.int32(128)
+    r = y - f32(n) * LN2_HIGH - f32(n) * LN2_LOW
+    power = E0 + r * (E1 + r * (E2 + r * (E3 + r * (E4 + r * (E5 + r * E6)))))
+    return ONE / (ONE + power * np.int32((n + np.int32(127)) << np.int32(23)).view(f32))
+
+
+@njit(**INLINE)
+def _turn(phase):
+    """Cosine and sine of a phase in [-3, 3], by those of its half."""
+    half = HALF * phase
+    v = half * half
+    sine = half * (S0 + v * (S1 + v * (S2 + v * (S3 + v * S4))))
+    cosine = C0 + v * (C1 + v * (C2 + v * (C3 + v * C4)))
+    return ONE - TWO * sine * sine, TWO * sine * cosine
+
+
+def _load(number):
+    """float32 of a number in float32, or of the bits of one in bfloat16."""
+
+
+def _store(array, index, number):
+    """Put a float32 in its place, rounded to bfloat16 where the place holds bits."""
+
+
+@overload(_load, jit_options=COMPILED)
+def _load_as(number):
+    if number == types.uint16:
+        return lambda number: np.uint32(np.uint32(number) << np.uint32(16)).view(f32)
+    return lambda number: number
+
+
+@overload(_store, jit_options=COMPILED)
+def _store_as(array, index, number):
+    if array.dtype == types.uint16:
+
+        def bits(array, index, number):
+            exact = f32(number).view(np.uint32)
+            up = np.uint32(0x7FFF) + ((exact >> np.uint32(16)) & np.uint32(1))
+            array[index] = np.uint16((exact + up) >> np.uint32(16))
+
+        return bits
+
+    def plain(array, index, number):
+        array[index] = number
+
+    return plain
+
+
+@njit(**INLINE)
+def _convolve(z_LP, tail_TP, kernel_cP, t, first, out, c):
+    """Step 1 of token t, for the columns from `first` on that `out` has room for."""
+    literally(c)
+    if t >= c - 1:
+        for n in range(out.size):
+            total = f32(0)
+            for tap in range(c):
+                total += _load(z_LP[np.uint64(t - (c - 1) + tap), np.uint64(first + n)]) * kernel_cP[tap, first + n]
+            out[n] = total * _sigmoid(total)
+        return
+    for n in range(out.size):  # the first tokens: what stands before them is in the tail
+        total = f32(0)
+        for tap in range(c):
+            source = t - (c - 1) + tap
+            z = _load(z_LP[source, first + n]) if source >= 0 else _load(tail_TP[source + c - 1, first + n])
+            total += z * kernel_cP[tap, first + n]
+        out[n] = total * _sigmoid(total)
+
+
+@njit(**INLINE)
+def _remember(k_H, q_W, memory, o_J, weight, keep, eta, share, H, M):
+    """Steps 3 to 5 of one head at one token. `memory` holds θ, ω and the sums, real and imaginary, each (M,H)."""
+    literally(H), literally(M)
+    for n in range(H):
+        k = k_H[n]
+        squashed = eta * k
+        squashed = squashed / (ONE + abs(squashed))
+        weighted = weight * k
+        o_re, o_im = f32(0), f32(0)
+        for m in range(M):
+            theta_at, omega_at, re_at, im_at = m * H + n, (M + m) * H + n, (2 * M + m) * H + n, (3 * M + m) * H + n
+            cosine, sine = _turn(memory[theta_at] * squashed)
+            re = memory[re_at] * keep + weighted * cosine
+            im = memory[im_at] * keep + weighted * sine
+            memory[re_at] = re
+            memory[im_at] = im
+            measure = memory[omega_at] * share
+            q_re, q_im = q_W[2 * M * n + 2 * m] * measure, q_W[2 * M * n + 2 * m + 1] * measure
+            o_re += re * q_re + im * q_im
+            o_im += im * q_re - re * q_im
+        o_J[n] = o_re
+        o_J[H + n] = o_im
+
+
+@njit(**INLINE)
+def _gate(o_J, gate_J, gated_J):
+    """The outputs times SiLU of their gates, and the sum of squares of that."""
+    square = f32(0)
+    for n in range(o_J.size):
+        gate = _load(gate_J[n])
+        value = o_J[n] * gate * _sigmoid(gate)
+        gated_J[n] = value
+        square += value * value
+    return square
+
+
+@njit(**COMPILED)
+def _group(
+    z_LP, tail_TP, kernel_cP, gate_LJ, w_LK, eta_K, theta_KMH, omega_KMH, keep_K, queries,
+    length, z_K, re_KHM, im_KHM, o_LJ, square_L, first, heads, H, M, c,
+):  # fmt: skip
+    """All tokens of one row, for `heads` heads from `first` on."""
+    literally(H), literally(M), literally(c)
+    K, width = w_LK.shape[1], 2 * M * H
+    first_query = first * queries // K
+    query_heads = (first + heads - 1) * queries // K + 1 - first_query
+    k, q, o = np.empty(heads * H, f32), np.empty(query_heads * width, f32), np.empty(heads * 2 * H, f32)
+    memory = np.empty((heads, 4 * M * H), f32)
+    for h in range(heads):
+        for m in range(M):
+            for n in range(H):
+                memory[h, m * H + n] = theta_KMH[first + h, m, n]
+                memory[h, (M + m) * H + n] = omega_KMH[first + h, m, n]
+                memory[h, (2 * M + m) * H + n] = re_KHM[first + h, n, m]
+                memory[h, (3 * M + m) * H + n] = im_KHM[first + h, n, m]
+    columns = slice(first * 2 * H, (first + heads) * 2 * H)
+    for t in range(length):
+        _convolve(z_LP, tail_TP, kernel_cP, t, first * H, k, c)
+        _convolve(z_LP, tail_TP, kernel_cP, t, K * H + K + first_query * width, q, c)
+        for h in range(heads):
+            head = first + h
+            mass = z_K[head] * keep_K[head] + w_LK[t, head]
+            z_K[head] = mass
+            q_at = (head * queries // K - first_query) * width
+            _remember(
+                k[h * H : (h + 1) * H], q[q_at : q_at + width], memory[h], o[2 * h * H : 2 * (h + 1) * H],
+                w_LK[t, head], keep_K[head], eta_K[head], ONE / (mass if mass > FLOOR else FLOOR), H, M,
+            )  # fmt: skip
+        square_L[t] = _gate(o, gate_LJ[t, columns], o_LJ[t, columns])
+    o_LJ[length:, columns] = f32(0)
+    square_L[length:] = f32(0)
+    for h in range(heads):
+        for m in range(M):
+            for n in range(H):
+                re_KHM[first + h, n, m] = memory[h, (2 * M + m) * H + n]
+                im_KHM[first + h, n, m] = memory[h, (3 * M + m) * H + n]
+
+
+@cache
+def mixing(H: int, M: int, c: int) -> Callable[..., None]:
+    """The loop for heads of width H, M spectral points and c taps.
+
+    It is called as `mix(z_BLP, tail_BTP, kernel_cP, gate_BLJ, w_BLK, eta_K, theta_KMH, omega_KMH, keep_K, queries,
+    lengths_B, z_BK, re_BKHM, im_BKHM, o_BLJ, square_BLG)`: Q is `queries`; the sums hold what came before and get what
+    comes after; o gets `o · silu(gate)`, zero after a row's end, and `square` its sum of squares in each of G groups of
+    heads.
+    """
+
+    @njit(parallel=True, cache=True, **COMPILED)
+    def mix(
+        z_BLP, tail_BTP, kernel_cP, gate_BLJ, w_BLK, eta_K, theta_KMH, omega_KMH, keep_K, queries,
+        lengths_B, z_BK, re_BKHM, im_BKHM, o_BLJ, square_BLG,
+    ):  # fmt: skip
+        G = square_BLG.shape[2]
+        heads = w_BLK.shape[2] // G
+        for unit in prange(z_BLP.shape[0] * G):
+            b, g = unit // G, unit % G
+            _group(
+                z_BLP[b], tail_BTP[b], kernel_cP, gate_BLJ[b], w_BLK[b], eta_K, theta_KMH, omega_KMH, keep_K, queries,
+                lengths_B[b], z_BK[b], re_BKHM[b], im_BKHM[b], o_BLJ[b], square_BLG[b, :, g], g * heads, heads,
+                H, M, c,
+            )  # fmt: skip
+
+    return mix
+
+
+@njit(parallel=True, cache=True, **COMPILED)
+def normalise(o_BLJ, square_BLG, weight_J, eps, out_BLJ):
+    """RMSNorm of o, whose sums of squares are known, times `weight`; `out` may be o itself."""
+    L, J = o_BLJ.shape[1:]
+    for token in prange(o_BLJ.shape[0] * L):
+        b, t = token // L, token % L
+        scale = ONE / np.sqrt(square_BLG[b, t].sum() / f32(J) + eps)
+        for n in range(J):
+            _store(out_BLJ[b, t], n, o_BLJ[b, t, n] * scale * weight_J[n])

@@ -1,0 +1,188 @@
+"""SCA's compiled loop on a CPU against the readable functions: padded, after a prefix, by several threads, in bf16."""
+
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import seeds
+from tiny import close
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from nautile.model.kernels import cpu
+from nautile.model.model import NautileModel
+from nautile.model.state import NautileState, SCAState
+
+if find_spec("numba") is None:
+    pytest.skip("the loop needs the extra cpu", allow_module_level=True)
+
+MODELS: dict[str, dict[str, Any]] = {
+    "relative": tiny.RELATIVE,
+    "boundary": tiny.BOUNDARY,
+    "unclipped": tiny.UNCLIPPED,
+    "three query heads, anchors": {"d_model": 48, "memory_heads": 6, "query_heads": 3, "anchor_heads": 2},
+    "one point, two taps": {"spectral_points": 1, "query_heads": 4, "conv_kernel": 2},
+}
+EXACT = 2e-6  # of float32, for what the loop computes by polynomials
+
+
+@pytest.fixture(autouse=True)
+def _however_few_tokens() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "LEAST", 0)
+        yield
+
+
+@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
+def model(request: pytest.FixtureRequest) -> NautileModel:
+    return tiny.model(NautileModel, **request.param)
+
+
+@torch.inference_mode()
+def read(
+    model: NautileModel, lengths: list[int], side: str, past: int, loop: bool, seed: int = 0
+) -> tuple[Tensor, NautileState]:
+    """Hidden states of the real tokens of padded rows, and the state after them."""
+    rows = [tiny.tokens(length, seed=seed + n) for n, length in enumerate(lengths)]
+    ids, mask = tiny.pad(rows, side)
+    state = NautileState(model.config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "has_loops", lambda: loop)
+        if past:
+            model(tiny.tokens(1, past, seed=99), cache=state)
+            state = state.branch(len(lengths))
+        hidden = model(ids, mask, cache=state).last_hidden_state
+    return hidden[mask.bool()], state
+
+
+def memories(state: NautileState) -> list[Tensor]:
+    """Sums and convolution tails of all SCA layers."""
+    layers = [layer for layer in state.layers if isinstance(layer, SCAState)]
+    return [part for layer in layers if layer.sums for part in (*layer.sums, layer.tail_BTP) if part is not None]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    side=st.sampled_from(["left", "right"]),
+    past=st.sampled_from([0, 1, 2, 7]),
+    seed=seeds(),
+)
+@settings(max_examples=25)
+def test_the_loop_changes_nothing(model: NautileModel, lengths: list[int], side: str, past: int, seed: int) -> None:
+    want, state = read(model, lengths, side, past, loop=False, seed=seed)
+    got, other = read(model, lengths, side, past, loop=True, seed=seed)
+    close(got, want)
+    assert len(memories(state)) == 8
+    for one, two in zip(memories(state), memories(other), strict=True):
+        close(two, one)
+
+
+def test_it_is_the_loop_that_computes(model: NautileModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, real = [], cpu.mix
+    monkeypatch.setattr(cpu, "mix", lambda *a, **k: (calls.append(1), real(*a, **k))[1])
+    read(model, [3, 9], "right", 2, loop=True)
+    assert len(calls) == 4
+    read(model, [3, 9], "right", 2, loop=False)
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_one_row_is_shared_among_threads(model: NautileModel, threads: int) -> None:
+    one, _ = read(model, [37], "right", 3, loop=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        shared, _ = read(model, [37], "right", 3, loop=True)
+    finally:
+        torch.set_num_threads(before)
+    close(shared, one)
+
+
+@pytest.mark.parametrize(
+    ("rows", "heads", "threads", "groups"), [(8, 16, 2, 1), (1, 16, 2, 2), (3, 16, 2, 2), (9, 8, 2, 1), (1, 5, 2, 5)]
+)
+def test_heads_are_cut_into_as_few_groups_as_will_do(rows: int, heads: int, threads: int, groups: int) -> None:
+    assert cpu._groups(rows, heads, threads) == groups
+
+
+def test_a_snapshot_is_not_written_to(model: NautileModel) -> None:
+    """Pitfall 11."""
+    with torch.inference_mode():
+        state = NautileState(model.config)
+        model(tiny.tokens(2, 9), cache=state)
+        snapshot = state.snapshot()
+        kept = [part.clone() for part in memories(snapshot)]
+        model(tiny.tokens(2, 5), cache=state)
+    assert all(map(torch.equal, memories(snapshot), kept))
+    assert not any(map(torch.equal, memories(state), kept))
+
+
+@pytest.mark.parametrize("decay", [tiny.RELATIVE, tiny.BOUNDARY], ids=["relative", "boundary"])
+def test_bfloat16_is_as_near_to_float32_as_the_usual_way_is(decay: dict[str, Any]) -> None:
+    exact, _ = read(tiny.model(NautileModel, **decay), [30, 17], "right", 4, loop=True)
+    half = tiny.model(NautileModel, **decay).bfloat16()
+    usual, state = read(half, [30, 17], "right", 4, loop=False)
+    looped, other = read(half, [30, 17], "right", 4, loop=True)
+    assert looped.dtype == usual.dtype == torch.bfloat16
+    assert all(part.dtype in (torch.float32, torch.bfloat16) for part in memories(other))
+    assert [part.dtype for part in memories(other)] == [part.dtype for part in memories(state)]
+    far = [((x.float() - exact).norm() / exact.norm()).item() for x in (usual, looped)]
+    assert far[1] < 1.2 * far[0] < 0.05
+
+
+def test_what_it_does_not_take_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "mix", None)
+    model, ids = tiny.model(NautileModel), tiny.tokens(2, 7)
+    model(ids).last_hidden_state.sum().backward()
+    with torch.no_grad():
+        model(ids, segment_ids=torch.tensor([[1, 1, 1, 2, 2, 2, 2]] * 2))
+        model.double()(ids)
+        with FakeTensorMode():
+            assert not cpu.fits(torch.empty(2, 3, 4), None)
+        assert cpu.fits(torch.empty(2, 3, 4), None)
+        monkeypatch.setattr(cpu, "LEAST", 1 << 18)
+        tiny.model(NautileModel)(ids)
+
+
+@pytest.mark.parametrize("missing", ["numba", "nautile.model.kernels.loops"])
+def test_without_numba_all_goes_the_usual_way(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "nautile.model.kernels.loops", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)  # importing it fails
+    cpu.has_loops.cache_clear()
+    try:
+        assert not cpu.has_loops()
+    finally:
+        cpu.has_loops.cache_clear()
+
+
+def test_a_number_that_is_none_is_not_hidden() -> None:
+    model = tiny.model(NautileModel)
+    with torch.no_grad():
+        model.blocks[0].sca.in_proj.weight[0] = float("nan")
+        assert model(tiny.tokens(1, 9)).last_hidden_state.isnan().all()
+
+
+def test_functions_are_exact_over_their_range() -> None:
+    from numba import njit
+
+    from nautile.model.kernels import loops
+
+    @njit
+    def everywhere(function_of, x):
+        return [function_of(number) for number in x]
+
+    wide = np.linspace(-100, 100, 4001, dtype=np.float32)
+    phases = np.linspace(-3, 3, 4001, dtype=np.float32)
+    found = np.array(everywhere(loops._sigmoid, wide))
+    assert {str(form.return_type) for form in loops._sigmoid.nopython_signatures} == {"float32"}
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-wide.astype(np.float64))), atol=EXACT, rtol=EXACT)
+    cosines, sines = np.array(everywhere(loops._turn, phases)).T
+    np.testing.assert_allclose(cosines, np.cos(phases.astype(np.float64)), atol=EXACT)
+    np.testing.assert_allclose(sines, np.sin(phases.astype(np.float64)), atol=EXACT)
