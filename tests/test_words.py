@@ -106,7 +106,7 @@ def test_a_head_looks_at_words_where_they_tell_what_vectors_do_not(telling: bool
 
     options = make_options({"method": "head", "refit": refit})
     head, logits_NC, history = train_head(reader, Split(rows(range(80)), rows(range(80, 120)), []), options)
-    assert [record["words"] for record in history] == [False] * (len(history) - 1) + [True]
+    assert [record["words"] for record in history[:-1]] == [False] * (len(history) - 2) + [True]
     assert (head.words_SC is not None) == telling
     assert (logits_NC.argmax(1) == truth[80:]).mean() == 1.0
 
@@ -161,7 +161,7 @@ def test_a_fine_tuned_head_of_words_judges_in_every_way(tmp_path: Path) -> None:
     folder = nautile.finetune(rows, output=str(tmp_path / "run"), method="head", seed=0, quiet=True)
     reader, head = load_judging(folder)
     tried = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [record["words"] for record in tried] == [False] * (len(tried) - 1) + [True]
+    assert [record["words"] for record in tried[:-1]] == [False] * (len(tried) - 2) + [True]
     said = "looks at a text's words" in (folder / "README.md").read_text()
     assert said == (head.words_SC is not None)
     with_words(head).save(folder)

@@ -34,10 +34,16 @@ def curves_png(history: list[dict[str, Any]], options: Options, best: int | None
 
 
 def _line(axes: Any, history: list[dict[str, Any]], along: str, name: str, colour: str, label: str) -> None:
-    """A line; a head's figures with words, at one C, are stars beside it."""
-    kinds = ((False, label, {"linestyle": "-", "marker": "o", "markersize": 2.5}),
-             (True, f"{label}, with words", {"linestyle": "none", "marker": "*", "markersize": 9}))  # fmt: skip
-    for words, said, drawn in kinds:
-        points = [(each[along], each[name]) for each in history if name in each and each.get("words", False) == words]
+    """A line; a head's figures with words and with neighbours, at one C, are signs beside it."""
+    kinds = ((None, "-", "o", 2.5), ("words", "none", "*", 9), ("neighbours", "none", "D", 5))
+    for kind, line, marker, size in kinds:
+        points = [(each[along], each[name]) for each in history if name in each and _kind(each) == kind]
+        said = f"{label}, with {kind}" if kind else label
+        drawn = {"color": colour, "linewidth": 1.4, "linestyle": line, "marker": marker, "markersize": size}
         if points:
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.4, label=said, **drawn)
+            axes.plot(*zip(*points, strict=True), label=said, **drawn)
+
+
+def _kind(record: dict[str, Any]) -> str | None:
+    """The last thing that a head was tried with."""
+    return next((kind for kind in ("neighbours", "words") if record.get(kind)), None)

@@ -1,9 +1,9 @@
 """Training the head only: every text is read once, then a linear layer is fitted to the vectors.
 
-Whether it looks at the texts' words as well, validation rows decide: of few texts words say little. With `refit`, the
-head of the best regularisation is fitted anew on training and validation rows together. What is then said of the
-validation rows is said by five heads, each fitted on everything but a fifth of them. Where one label is true of a text,
-the head's biases are then moved to fit the validation rows.
+Whether it looks at the texts' words as well, and asks the rows nearest to a text, validation rows decide: of few texts
+words say little. With `refit`, the head of the best regularisation is fitted anew on training and validation rows
+together. What is then said of the validation rows is said by five heads, each fitted on everything but a fifth of them.
+Where one label is true of a text and no rows are asked, the head's biases may then be moved to fit the validation rows.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
 from nautile.tasks.finetune.validate import scores
 from nautile.tasks.heads.head import Head, linear_head, to_unit
+from nautile.tasks.heads.neighbours import MOST, Neighbours
 from nautile.tasks.heads.offsets import fit_offsets
 from nautile.tasks.labelled import Labelled
 
@@ -68,7 +69,7 @@ class Features(NamedTuple):
 def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Array, list[dict[str, Any]]]:
     """The head, its logits (N,C) of the validation rows, and how each regularisation did on them.
 
-    The best regularisation is then tried with words as well.
+    The best regularisation is then tried with words as well, and the best of all with neighbours.
     """
     train, valid = (Features.of(reader, part.texts) for part in (split.train, split.valid))
     weigh, sign = options.class_weights == "balanced", 1 if options.monitor == "macro_f1" else -1
@@ -78,11 +79,15 @@ def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Ar
     fits: list[tuple[float, Head, Features]] = []
     history: list[dict[str, Any]] = []
 
+    def note(strength: float, head: Head, judged: Features) -> None:
+        fits.append((strength, head, judged))
+        tried = {"C": strength, "words": judged.words_NS is not None, "neighbours": head.neighbours is not None}
+        found = scores(judged.logits(head), split.valid)
+        history.append({**tried, **{f"eval_{name}": value for name, value in found.items()}})
+
     def attempt(strength: float, words: bool) -> None:
         learned, judged = (part if words else part.without_words() for part in (train, valid))
-        fits.append((strength, fit_head(learned, split.train, strength, weigh), judged))
-        found = scores(judged.logits(fits[-1][1]), split.valid)
-        history.append({"C": strength, "words": words, **{f"eval_{name}": value for name, value in found.items()}})
+        note(strength, fit_head(learned, split.train, strength, weigh), judged)
 
     def best() -> int:
         return int(np.argmax([sign * record[f"eval_{options.monitor}"] for record in history]))
@@ -90,28 +95,40 @@ def train_head(reader: Reader, split: Split, options: Options) -> tuple[Head, Ar
     for strength in STRENGTHS:
         attempt(strength, words=False)
     attempt(history[best()]["C"], words=True)
+    if options.neighbours and split.train.kind == "single" and len(split.train.texts) <= MOST:
+        strength, head, judged = fits[best()]
+        note(strength, with_neighbours(head, train, split.train), judged)
     strength, head, judged = fits[best()]
     if options.refit:
         learned = train if judged.words_NS is not None else train.without_words()
-        head, logits_NC = _refitted(learned, judged, split, strength, weigh)
+        head, logits_NC = _refitted(learned, judged, split, strength, weigh, head.neighbours is not None)
     else:
         logits_NC = judged.logits(head)
     return replace(head, unit=True), logits_NC, history
 
 
-def _refitted(train: Features, valid: Features, split: Split, strength: float, weigh: bool) -> tuple[Head, Array]:
+def with_neighbours(head: Head, features: Features, data: Labelled) -> Head:
+    """The head, which from now on asks these rows as well."""
+    return replace(head, neighbours=Neighbours.of(features.vectors_ND, torch.from_numpy(data.truth)))
+
+
+def _refitted(
+    train: Features, valid: Features, split: Split, strength: float, weigh: bool, neighbours: bool
+) -> tuple[Head, Array]:
     """The head of all rows, and the validation rows' logits (N,C) by heads that did not learn from their fifth."""
     folds = folds_of_texts(split.valid.texts)
 
     def fitted(learned: np.ndarray) -> Head:
-        truth = np.concatenate([split.train.truth, split.valid.truth[learned]])
-        return fit_head(train.and_of(valid.take(learned)), split.train._replace(truth=truth), strength, weigh)
+        data = split.train._replace(truth=np.concatenate([split.train.truth, split.valid.truth[learned]]))
+        features = train.and_of(valid.take(learned))
+        head = fit_head(features, data, strength, weigh)
+        return with_neighbours(head, features, data) if neighbours else head
 
     logits_NC = np.empty((len(split.valid.texts), len(split.valid.labels)))
     for fold in range(FOLDS):
         logits_NC[folds == fold] = valid.take(folds == fold).logits(fitted(folds != fold))
     head = fitted(np.ones(len(split.valid.texts), dtype=bool))
-    if head.kind != "single":
+    if head.kind != "single" or neighbours:
         return head, logits_NC
     offsets_C, logits_NC = fit_offsets(logits_NC, split.valid.truth, folds)
     return replace(head, bias_C=head.bias_C + torch.from_numpy(offsets_C).float()), logits_NC

@@ -21,7 +21,8 @@ TRAINING = (
     "bf16", "gradient_checkpointing", "evaluate_every", "save_every",
 )  # fmt: skip
 # The options that a method has no use for.
-UNUSED = {"lora": ("refit",), "full": (*ADAPTERS, "refit"), "head": (*ADAPTERS, *TRAINING)}
+HEADS = ("refit", "neighbours")
+UNUSED = {"lora": HEADS, "full": (*ADAPTERS, *HEADS), "head": (*ADAPTERS, *TRAINING)}
 TARGETS = ("in_proj", "gate_proj", "out_proj", "q_proj", "k_proj", "v_proj", "ff_in", "ff_out")
 
 
@@ -52,6 +53,9 @@ class Options(BaseModel):
     refit: bool = Field(
         False,
         description="head: in the end learn from the validation rows too; figures are cross-fitted, but multi's F1.",
+    )
+    neighbours: bool = Field(
+        True, description="head: it may keep its rows' vectors, and ask those nearest to a text, where that helps."
     )
     rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     alpha: float = Field(32.0, gt=0, description="LoRA updates are scaled by alpha / rank.")

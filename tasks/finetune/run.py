@@ -153,8 +153,10 @@ def _head(reader: Any, options: Options, split: Split, folder: Path) -> _Trained
     head.save_weights(folder)
     lines = "".join(json.dumps(record) + "\n" for record in history)
     (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
-    notes = () if head.words_SC is None else ("the head looks at a text's words as well as at its vector",)
-    return _Trained(logits_NC, Training(history, seconds=time.monotonic() - began), notes)
+    notes = [] if head.words_SC is None else ["the head looks at a text's words as well as at its vector"]
+    if head.neighbours is not None:
+        notes.append("the head keeps its rows' vectors, and asks those nearest to a text (`neighbours: false`: not)")
+    return _Trained(logits_NC, Training(history, seconds=time.monotonic() - began), tuple(notes))
 
 
 def _model(model: Any, options: Options, split: Split, folder: Path, visible: bool) -> _Trained:

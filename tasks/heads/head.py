@@ -20,6 +20,7 @@ from nautile.engine.words import BUCKETS
 from nautile.errors import NautileError
 from nautile.model.places import share
 from nautile.tasks.calibrate import Array, Calibration, Kind, probabilities
+from nautile.tasks.heads.neighbours import Neighbours
 from nautile.tasks.names import check_labels
 
 
@@ -28,7 +29,8 @@ class Head:
     """Logits (N,C) of vectors (N,D); `out_of_scope` names the label, if any, that means "none of the others".
 
     A `unit` head was fitted to vectors as `to_unit` makes them, and does so itself. One with `words_SC` also looks at
-    which words a text holds (`engine/words.py`).
+    which words a text holds (`engine/words.py`), one with `neighbours` asks the rows that it learned from
+    (`neighbours.py`).
     """
 
     labels: tuple[str, ...]
@@ -40,6 +42,7 @@ class Head:
     unit: bool = False
     about: dict[str, Any] = field(default_factory=dict)
     words_SC: Tensor | None = None
+    neighbours: Neighbours | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels, joined=self.kind == "multi")
@@ -48,8 +51,18 @@ class Head:
         if self.words_SC is not None and self.words_SC.shape != (BUCKETS, len(self.labels)):
             shape = tuple(self.words_SC.shape)
             raise NautileError(f"a head of {len(self.labels)} labels has weights of words of shape {shape}")
+        if self.neighbours is not None:
+            self._check_neighbours(self.neighbours)
         if self.out_of_scope is not None and self.out_of_scope not in self.labels:
             raise NautileError(f"out_of_scope={self.out_of_scope!r} is not one of the labels")
+
+    def _check_neighbours(self, known: Neighbours) -> None:
+        rows, width = len(known.labels_N), self.weight_CD.shape[1]
+        fit = known.rows_ND.shape == (rows, width) and known.mean_D.shape == known.scale_D.shape == (width,)
+        if self.kind != "single" or not rows or not fit:
+            raise NautileError(f"a {self.kind} head of width {width} has {rows} rows to ask, or of another width")
+        if not 0 <= int(known.labels_N.min()) <= int(known.labels_N.max()) < len(self.labels):
+            raise NautileError(f"a head of {len(self.labels)} labels has rows to ask of other labels")
 
     def logits(self, vectors_ND: Tensor, words_NS: Tensor | None = None) -> Array:
         """(N,C), uncalibrated; `words_NS` for a head that looks at words."""
@@ -58,6 +71,8 @@ class Head:
         if self.words_SC is not None:
             assert words_NS is not None, "this head looks at words: read with words=True"
             logits_NC += torch.sparse.mm(words_NS, self.words_SC.float())
+        if self.neighbours is not None:
+            logits_NC = self.neighbours.blend(logits_NC, vectors_ND)
         found: Array = logits_NC.double().numpy()
         return found
 
@@ -75,6 +90,8 @@ class Head:
         folder.mkdir(parents=True, exist_ok=True)
         words_SC = None if self.words_SC is None else self.words_SC.half()
         tensors = {"weight": self.weight_CD, "bias": self.bias_C, "words": words_SC}
+        if self.neighbours is not None:
+            tensors |= self.neighbours._asdict()
         there = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
         save_file(there, folder / "head.safetensors")
         share(folder)
@@ -114,8 +131,9 @@ def load_head(folder: Path) -> Head:
     known = read_about(folder)
     try:
         tensors = load_file(folder / "head.safetensors")
-        words_SC = tensors.get("words")
-        return Head(weight_CD=tensors["weight"], bias_C=tensors["bias"], words_SC=words_SC, **known)
+        weight_CD, bias_C, words_SC = tensors["weight"], tensors["bias"], tensors.get("words")
+        asked = Neighbours(*(tensors[name] for name in Neighbours._fields)) if "rows_ND" in tensors else None
+        return Head(weight_CD=weight_CD, bias_C=bias_C, words_SC=words_SC, neighbours=asked, **known)
     except (OSError, KeyError, SafetensorError) as error:
         raise _not_a_head(folder / "head.safetensors", error) from None
 
