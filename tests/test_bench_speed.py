@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,12 @@ from typer.testing import CliRunner
 import nautile.tasks.extras
 from nautile.cli import app, main
 from nautile.errors import NautileError
+from nautile.model.kernels import cpu
 from nautile.model.state import NautileState
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.bench.speed import memory, prefill, rows
 from nautile.tasks.bench.speed.decode import STEPS, context_of, sca_work, step_work
+from nautile.tasks.bench.speed.loop import with_and_without, without
 from nautile.tasks.bench.speed.memory import peak_growth, state_bytes
 from nautile.tasks.bench.speed.models import (
     MINILM,
@@ -190,12 +193,24 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["bench", "speed", *map(str, arguments)], standalone_mode=False)
 
 
+LOOP = [f"{name} / {without(name)}" for name in (NAUTILE, BASE) if find_spec("numba")]
+
+
+def test_without_the_loop_is_without_it_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "LEAST", 0)
+    fits = lambda: cpu.fits(torch.zeros(1, 1, 1), None)  # noqa: E731
+    with torch.no_grad():
+        works = with_and_without("it", Work(fits, 1, 1))
+        assert [work.run() for work in works.values()] == ([True, False] if LOOP else [False])
+        assert fits() == bool(LOOP)
+
+
 @pytest.mark.parametrize(
     ("name", "ratios"),
     [
-        ("prefill", {f"{NAUTILE} / {SMOLLM2}", f"{NAUTILE} / {QWEN}"}),
+        ("prefill", {f"{NAUTILE} / {SMOLLM2}", f"{NAUTILE} / {QWEN}", *LOOP[:1]}),
         ("decode", {f"{NAUTILE} / {SMOLLM2}", f"{NAUTILE} at 32 / {NAUTILE} at 8"}),
-        ("classify", set()),
+        ("classify", {*LOOP[1:]}),
         ("labels", {"1 label / 5 labels", "50 labels / 5 labels"}),
         ("rows", {"time outside the model / all time"}),
         ("training", {f"{BASE} / {MINILM}"}),

@@ -1,8 +1,10 @@
 """SCA's compiled loop on a CPU against the readable functions: padded, after a prefix, by several threads, in bf16."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,3 +188,24 @@ def test_functions_are_exact_over_their_range() -> None:
     cosines, sines = np.array(everywhere(loops._turn, phases)).T
     np.testing.assert_allclose(cosines, np.cos(phases.astype(np.float64)), atol=EXACT)
     np.testing.assert_allclose(sines, np.sin(phases.astype(np.float64)), atol=EXACT)
+
+
+THREADS = """
+import torch
+torch.set_num_threads(1)
+import tiny
+from nautile.model.kernels import cpu
+from nautile.model.model import NautileModel
+cpu.LEAST = 0
+with torch.inference_mode():
+    tiny.model(NautileModel)(tiny.tokens(2, 9))
+print(torch.get_num_threads())
+"""
+
+
+def test_torch_keeps_its_number_of_threads() -> None:
+    """numba's first call starts its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    )
+    assert done.stdout.strip() == "1"

@@ -20,5 +20,5 @@ On a CPU, without gradients (numba, extra `cpu`); the model takes them by itself
 | `loops` | the loop itself: step 1 and steps 3 to 6 up to the norm, token by token |                        |
 
 Letters: see `architecture.py`. X are the lanes of a program, channels with their spectral points: see `blocks.py`.
-Everything inside is float32. Triton's interpreter runs the first on a CPU: TRITON_INTERPRET=1, before Triton is imported.
+Everything inside is float32. Triton's interpreter runs its kernels on a CPU: TRITON_INTERPRET=1, before its import.
 """

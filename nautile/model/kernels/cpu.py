@@ -1,6 +1,8 @@
 """SCA on a CPU without gradients: the compiled loop of `loops.py`, where numba is there (extra `cpu`) and it pays."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ from nautile.model.spectral import Spectrum, Sums
 
 DTYPES = (torch.float32, torch.bfloat16)
 LEAST = 1 << 18  # numbers of z from which it is worth while: some two hundred tokens of nautile-mini
+_wanted = True
 _one_at_a_time = threading.Lock()  # not every threading layer of numba's may be entered twice
 
 
@@ -25,10 +28,20 @@ def has_loops() -> bool:
     return True
 
 
+def use_loop(enabled: bool = True) -> None:
+    """Take the loop in this process wherever it fits, as it does from the start; or no longer.
+
+    Results change by rounding only.
+    """
+    global _wanted
+    _wanted = enabled
+
+
 def fits(z_BLP: Tensor, document_BL: Tensor | None) -> bool:
     """Whether the loop takes the projected tokens: enough of them, on a CPU, not packed, and without gradients."""
     return (
-        z_BLP.device.type == "cpu"
+        _wanted
+        and z_BLP.device.type == "cpu"
         and z_BLP.numel() >= LEAST
         and z_BLP.dtype in DTYPES
         and document_BL is None
@@ -63,26 +76,34 @@ def mix(
 
     `queries` is Q. Returns the normed o (B,L,J) in gate's dtype, J = 2·K·H, zero after a row's end, and the sums there.
     """
-    import numba
-
     from nautile.model.kernels.loops import mixing, normalise
 
     (B, L, P), (K, H, M), c = z_BLP.shape, spectrum.theta_KHM.shape, kernel_P1c.shape[-1]
     after = _written_to(sums, B, spectrum)
     lengths_B = torch.full((B,), L) if lengths_B is None else lengths_B
     tail_BTP = z_BLP.new_zeros(B, c - 1, P) if tail_BTP is None else tail_BTP
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    o_BLJ, square_BLG = torch.empty(gate_BLJ.shape), torch.empty(B, L, _groups(B, K, threads))
+    o_BLJ, square_BLG = torch.empty(gate_BLJ.shape), torch.empty(B, L, _groups(B, K, torch.get_num_threads()))
     normed_BLJ = o_BLJ if gate_BLJ.dtype == torch.float32 else torch.empty_like(gate_BLJ)
     theta_KMH, omega_KMH = spectrum.theta_KHM.transpose(1, 2), spectrum.omega_KHM.transpose(1, 2) / H**0.5
     tokens = z_BLP, tail_BTP, kernel_P1c[:, 0].t().float(), gate_BLJ, w_BLK
     head = spectrum.eta_K, theta_KMH, omega_KMH, torch.exp(-spectrum.fade_K)
     outputs = _arrays(o_BLJ, square_BLG)
-    with _one_at_a_time:
-        numba.set_num_threads(threads)
+    with _one_at_a_time, _as_many_threads():
         mixing(H, M, c)(*_arrays(*tokens, *head), queries, *_arrays(lengths_B, *after), *outputs)
         normalise(*outputs, *_arrays(norm.weight_J.float()), np.float32(norm.eps), *_arrays(normed_BLJ))
     return normed_BLJ, after
+
+
+@contextmanager
+def _as_many_threads() -> Iterator[None]:
+    """numba with torch's number of threads; where both share an OpenMP, numba's first call would change torch's."""
+    import numba
+
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    yield
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def _written_to(sums: Sums | None, rows: int, spectrum: Spectrum) -> Sums:

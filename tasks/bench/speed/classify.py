@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from nautile.errors import NautileError
+from nautile.tasks.bench.speed.loop import with_and_without, without
 from nautile.tasks.bench.speed.memory import weight_bytes
 from nautile.tasks.bench.speed.models import MINILM, body_bytes, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
@@ -17,7 +18,7 @@ from nautile.tasks.question import BASE
 
 TASK = "topic"
 INT8 = f"{BASE} in int8"
-PAIRS = ((BASE, MINILM), (INT8, BASE))
+PAIRS = ((BASE, MINILM), (BASE, without(BASE)), (INT8, BASE))
 TEXTS, TINY_TEXTS = 1024, 8
 WORDS = (25, 35)
 WEIGHTS = "MB of weights"
@@ -41,7 +42,7 @@ def contenders(session: Session, read: Sequence[str], dtype: str) -> dict[str, W
     makers: dict[str, Callable[[], Work]] = {MINILM: partial(minilm_work, read, dtype)}
     if dtype == "bfloat16":
         makers[INT8] = partial(nautile_work, read, "int8")
-    works = {BASE: nautile_work(read, dtype)}
+    works = with_and_without(BASE, nautile_work(read, dtype))
     for name, make in makers.items():
         try:
             works[name] = make()
