@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from nautile.cli import main
 from nautile.errors import NautileError, Stopped
 from nautile.tasks.calibrate import Kind
 from nautile.tasks.finetune import run
@@ -105,3 +106,13 @@ def test_it_is_light() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_an_option_that_is_on_can_be_turned_off(tmp_path: Path, base: str) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "text,label\n" + "".join(f"please {word} {n},{word}\n" for n in range(30) for word in ("go", "stay"))
+    )
+    given = ["finetune", str(rows), "-o", str(tmp_path / "run"), "--base", base, "--method", "head", "--quiet"]
+    assert main([*given, "--no-neighbours"]) == 0
+    assert "neighbours: false" in (tmp_path / "run" / "config.yaml").read_text()

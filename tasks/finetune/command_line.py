@@ -47,7 +47,9 @@ def _flag(name: str) -> inspect.Parameter:
     """The flag of an option; its default is None, so that a config file can tell what was given."""
     field = Options.model_fields[name]
     default = "" if field.default is None or isinstance(field.default, list) else f" (default: {field.default})"
-    names = [f"--{name.replace('_', '-')}", *([_SHORT[name]] if name in _SHORT else [])]
+    flag = name.replace("_", "-")
+    negated = f"/--no-{flag}" if field.default is True else ""
+    names = [f"--{flag}{negated}", *([_SHORT[name]] if name in _SHORT else [])]
     told = f"{field.description}".removesuffix(".") + f"{default}."
     option = Option(*names, help=told, metavar=_choices(field.annotation), show_default=False)
     return inspect.Parameter(
