@@ -63,6 +63,13 @@ def test_a_blend_is_what_its_definition_says(N: int, M: int, seed: int) -> None:
         torch.testing.assert_close(got.double(), torch.from_numpy(want), rtol=1e-3, atol=1e-3)
 
 
+def test_a_head_that_is_sure_stays_finite() -> None:
+    """Where no near row has a label, a temperature still needs its logarithm."""
+    asked = Neighbours.of(torch.randn(30, 4), torch.zeros(30))
+    got = asked.blend(torch.tensor([[0.0, 1e4, -1e4]]), torch.randn(1, 4))
+    assert torch.isfinite(got).all()
+
+
 def asking(classes: int = 2, width: int = 4) -> Head:
     torch.manual_seed(0)
     rows = Neighbours.of(torch.randn(30, width), torch.arange(30) % classes)
@@ -88,6 +95,8 @@ def test_a_head_asks_the_same_rows_after_saving(tmp_path: Path) -> None:
         {"labels_N": torch.full((30,), -1)},
         {"labels_N": torch.zeros(29, dtype=torch.int)},
         {"rows_ND": torch.zeros(30, 5)},
+        {"labels_N": torch.zeros(30, 1)},
+        {"labels_N": torch.tensor(0)},
         {"mean_D": torch.zeros(5)},
         {"rows_ND": torch.zeros(0, 4), "labels_N": torch.zeros(0)},
     ],

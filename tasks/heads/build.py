@@ -34,8 +34,8 @@ def fit(task: str, base: Path, data: Path, corpus: Path, run: Path) -> None:
     train, validation = part(frame)
     folder = finetune(
         train, validation=validation, base=str(base), method="head", output=str(run / "heads" / task),
-        out_of_scope=out_of_scope, monitor="log_loss", refit=True, neighbours=False,
-        overwrite=True,
+        out_of_scope=out_of_scope, monitor="log_loss", refit=True, overwrite=True,
+        neighbours=False,  # what ships holds no rows
     )  # fmt: skip
     place = base / "heads" / task
     place.mkdir(parents=True, exist_ok=True)

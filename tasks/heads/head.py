@@ -57,8 +57,9 @@ class Head:
             raise NautileError(f"out_of_scope={self.out_of_scope!r} is not one of the labels")
 
     def _check_neighbours(self, known: Neighbours) -> None:
-        rows, width = len(known.labels_N), self.weight_CD.shape[1]
-        fit = known.rows_ND.shape == (rows, width) and known.mean_D.shape == known.scale_D.shape == (width,)
+        rows, width = known.labels_N.numel(), self.weight_CD.shape[1]
+        places = known.labels_N.shape == (rows,) and known.rows_ND.shape == (rows, width)
+        fit = places and known.mean_D.shape == known.scale_D.shape == (width,)
         if self.kind != "single" or not rows or not fit:
             raise NautileError(f"a {self.kind} head of width {width} has {rows} rows to ask, or of another width")
         if not 0 <= int(known.labels_N.min()) <= int(known.labels_N.max()) < len(self.labels):

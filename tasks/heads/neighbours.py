@@ -4,6 +4,7 @@ A linear layer draws one line for each label; a label may also be many small gro
 them (interpolating with nearest neighbours: Khandelwal et al. 2020).
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -35,8 +36,9 @@ class Neighbours(NamedTuple):
 
     def blend(self, logits_MC: Tensor, vectors_MD: Tensor) -> Tensor:
         """Log-probabilities (M,C): SHARE of the nearest rows' labels, the rest of what the logits say."""
-        of_head_MC, of_rows_MC = logits_MC.softmax(dim=-1), self._shares(vectors_MD.float(), logits_MC.shape[1])
-        return torch.log((1 - SHARE) * of_head_MC + SHARE * of_rows_MC)
+        of_rows_MC = self._shares(vectors_MD.float(), logits_MC.shape[1])
+        of_head_MC = logits_MC.log_softmax(dim=-1) + math.log(1 - SHARE)  # finite, however sure the head is
+        return torch.logaddexp(of_head_MC, torch.log(SHARE * of_rows_MC))
 
     def _shares(self, vectors_MD: Tensor, labels: int) -> Tensor:
         rows_ND, labels_N = self.rows_ND.float(), self.labels_N.long()
