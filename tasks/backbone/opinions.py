@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from nautile.engine.memory import keep_pages
+from nautile.engine.processor import fast_autocast
 from nautile.tasks.backbone.objectives import Sentiment
 from nautile.tasks.backbone.run import Part, Run, group
 from nautile.tasks.backbone.teacher import Encoder
@@ -40,7 +41,7 @@ class Critic(Encoder):
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Probabilities (N, 3) of negative, neutral and positive."""
-        with torch.autocast(self.backbone.device.type, torch.bfloat16):
+        with fast_autocast(self.backbone.device):
             vectors = self.read_all(texts)
         return self.sentiment(vectors.to(self.backbone.device)).softmax(-1).cpu().clone()
 

