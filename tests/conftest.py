@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from nautile.model.kernels.cpu import use_loop
+
 if TYPE_CHECKING:
     from nautile.tasks.classifier import Classifier
 
@@ -17,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests compile for longer than they run
 os.environ.setdefault("TRITON_INTERPRET", str(int(not torch.cuda.is_available())))  # before Triton is imported
 torch.set_num_threads(1)
+use_loop(False)  # compiling it takes longer than it spares; test_cpu_loops.py takes it
 settings.register_profile("nautile", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("nautile")
 

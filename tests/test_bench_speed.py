@@ -19,7 +19,7 @@ from nautile.errors import NautileError
 from nautile.model.kernels import cpu
 from nautile.model.state import NautileState
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.bench.speed import memory, prefill, rows
+from nautile.tasks.bench.speed import memory, rows
 from nautile.tasks.bench.speed.decode import STEPS, context_of, sca_work, step_work
 from nautile.tasks.bench.speed.loop import with_and_without, without
 from nautile.tasks.bench.speed.memory import peak_growth, state_bytes
@@ -213,7 +213,7 @@ def test_without_the_loop_is_without_it_and_only_there(monkeypatch: pytest.Monke
         ("classify", {*LOOP[1:]}),
         ("labels", {"1 label / 5 labels", "50 labels / 5 labels"}),
         ("rows", {"time outside the model / all time"}),
-        ("training", {f"{BASE} / {MINILM}"}),
+        ("training", {f"{BASE} / {MINILM}", *LOOP[1:]}),
     ],
 )
 def test_each_benchmark_runs(name: str, ratios: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,25 +249,6 @@ def test_both_types_of_numbers_and_a_picture(tmp_path: Path) -> None:
     assert titles[0].startswith("prefill: 4×8, float32 (matrix product ")
     bare = found.model_copy(update={"ratios": []})
     assert save(bare, tmp_path) == ["speed.png is left out: there are no ratios to draw"]
-
-
-def test_what_is_compiled_is_measured_beside_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    switched: list[bool] = []
-    monkeypatch.setattr(prefill, "compile_sca", lambda enabled=True: switched.append(enabled))
-    found = speed(Settings(("prefill",), tiny=True, repeats=1, dtypes=("float32",), compiled=True))
-    assert {f"{NAUTILE} compiled / {SMOLLM2}", f"{NAUTILE} / {SMOLLM2}"} <= {
-        f"{r.of} / {r.against}" for r in found.ratios
-    }
-    assert switched
-    assert switched == [True, False] * (len(switched) // 2)
-
-
-def test_compiling_needs_a_compiler_and_something_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(NautileError, match=r"^compiling needs a C\+\+ compiler; not found: no-such-compiler$"):
-        speed(Settings(("prefill",), tiny=True, repeats=1, dtypes=("float32",), compiled=True))
-    with pytest.raises(NautileError, match=r"^compiled goes with the benchmark prefill, which was not asked for$"):
-        speed(Settings(("labels",), tiny=True, compiled=True))
 
 
 def test_minilm_is_a_peer_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

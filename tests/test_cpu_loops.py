@@ -1,5 +1,6 @@
-"""SCA's compiled loop on a CPU against the readable functions: padded, after a prefix, by several threads, in bf16."""
+"""SCA's compiled loop on a CPU and its gradients against the readable functions: padded, after a prefix, in bf16."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import seeds
 from tiny import close
@@ -19,7 +20,9 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
 from nautile.model.kernels import cpu
+from nautile.model.layout import lay_out
 from nautile.model.model import NautileModel
+from nautile.model.spectral import Spectrum, Sums
 from nautile.model.state import NautileState, SCAState
 
 if find_spec("numba") is None:
@@ -39,6 +42,7 @@ EXACT = 2e-6  # of float32, for what the loop computes by polynomials
 def _however_few_tokens() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "LEAST", 0)
+        patch.setattr(cpu, "_wanted", True)
         yield
 
 
@@ -95,6 +99,90 @@ def test_it_is_the_loop_that_computes(model: NautileModel, monkeypatch: pytest.M
     assert len(calls) == 4
 
 
+GRADED = {
+    "relative": MODELS["relative"],
+    "boundary, shared queries, anchors": {**tiny.BOUNDARY, **MODELS["three query heads, anchors"]},
+    "one point, two taps": MODELS["one point, two taps"],
+}
+
+
+def gradients(model: NautileModel, lengths: list[int], past: int, loop: bool, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Of all that the first layer is made of and gets, by random gradients of its output and of what it leaves."""
+    torch.manual_seed(0)
+    sca, B, L = model.blocks[0].sca.to(dtype), len(lengths), max(lengths)
+    a = sca.architecture
+    layout = lay_out(B, L, torch.device("cpu"), torch.arange(L) < torch.tensor(lengths)[:, None])
+    spectrum = Spectrum(*(part.detach().requires_grad_() for part in sca.spectrum()))
+    z_BLP = torch.randn(B, L, a.projection_width).to(dtype).requires_grad_()
+    gate_BLJ = torch.randn(B, L, 2 * a.memory_heads * a.head_width).to(dtype).requires_grad_()
+    leaves = {"z": z_BLP, "gate": gate_BLJ, **spectrum._asdict(), **dict(sca.named_parameters())}
+    state = SCAState()
+    if past:
+        shape = (B, a.memory_heads, a.head_width, a.spectral_points)
+        mass_BK, re_BKHM, im_BKHM = torch.rand(shape[:2]) + 0.1, torch.randn(shape), torch.randn(shape)
+        state.sums = Sums(*(part.requires_grad_() for part in (mass_BK, re_BKHM, im_BKHM)))
+        state.tail_BTP = torch.randn(B, a.conv_kernel - 1, a.projection_width).to(dtype).requires_grad_()
+        leaves |= {**state.sums._asdict(), "tail": state.tail_BTP}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sca, "spectrum", lambda: spectrum)
+        out = (
+            sca._readout(sca._mix_in_a_loop(z_BLP, gate_BLJ, layout, state))
+            if loop
+            else sca._mix(z_BLP, gate_BLJ, layout, state)
+        )
+    assert state.sums is not None
+    assert state.tail_BTP is not None
+    real_BL1 = (torch.arange(L) < torch.tensor(lengths)[:, None])[..., None]
+    total = torch.zeros(())
+    for part in (out.where(real_BL1, 0.0), *state.sums, state.tail_BTP):
+        total = total + (part.float() * torch.randn(part.shape)).sum()
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return {name: part for name, part in zip(leaves, found, strict=True) if part is not None}
+
+
+@pytest.mark.parametrize("kind", GRADED)
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4), past=st.booleans())
+@example(lengths=[1], past=False)
+@example(lengths=[2, 1], past=True)
+@settings(max_examples=12)
+def test_gradients_are_the_same(kind: str, lengths: list[int], past: bool) -> None:
+    model = tiny.model(NautileModel, **GRADED[kind])
+    want, got = (gradients(model, lengths, past, loop, torch.float32) for loop in (False, True))
+    assert got.keys() == want.keys() >= {"z", "gate", "eta_K", "theta_KHM", "omega_KHM", "conv_weight", "score_scale"}
+    for name, one in want.items():
+        largest = one.abs().max().clamp(min=1)  # sums over all tokens: measured against their own size
+        close(got[name] / largest, one / largest)
+
+
+@pytest.mark.slow  # of compiling
+def test_gradients_in_bfloat16_are_as_near_to_float32_as_the_usual_ones() -> None:
+    exact = gradients(tiny.model(NautileModel, **tiny.RELATIVE), [30, 17], True, True, torch.float32)
+    usual, looped = (
+        gradients(tiny.model(NautileModel, **tiny.RELATIVE), [30, 17], True, loop, torch.bfloat16)
+        for loop in (False, True)
+    )
+    for name, one in exact.items():
+        assert looped[name].dtype == usual[name].dtype
+        far = [((x[name].float() - one).norm() / one.norm()).item() for x in (usual, looped)]
+        assert far[1] < max(1.5 * far[0], 0.02) < 0.2, name
+
+
+def test_a_model_learns_by_the_loop_and_its_gradients_cross_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, real = [], cpu._backward
+    monkeypatch.setattr(cpu, "_backward", lambda *a: (calls.append(1), real(*a))[1])
+    found = []
+    for loop in (True, False):
+        cpu.use_loop(loop)
+        model = tiny.model(NautileModel).train()
+        state = NautileState(model.config)
+        model(tiny.tokens(1, 5, seed=1), cache=state)
+        model(tiny.tokens(3, 9), cache=state.branch(3)).last_hidden_state.square().sum().backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert len(calls) == 2 * sum(kind == "sca" for kind in model.config.layer_kinds)
+    for name, one in found[1].items():
+        assert ((found[0][name] - one).norm() / one.norm()).item() < 2e-4, name
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_one_row_is_shared_among_threads(model: NautileModel, threads: int) -> None:
     one, _ = read(model, [37], "right", 3, loop=True)
@@ -142,10 +230,12 @@ def test_bfloat16_is_as_near_to_float32_as_the_usual_way_is(decay: dict[str, Any
 def test_what_it_does_not_take_goes_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "mix", None)
     model, ids = tiny.model(NautileModel), tiny.tokens(2, 7)
-    model(ids).last_hidden_state.sum().backward()
     with torch.no_grad():
         model(ids, segment_ids=torch.tensor([[1, 1, 1, 2, 2, 2, 2]] * 2))
-        model.double()(ids)
+        copy.deepcopy(model).double()(ids)
+        cpu.use_loop(False)
+        model(ids)
+        cpu.use_loop()
         with FakeTensorMode():
             assert not cpu.fits(torch.empty(2, 3, 4), None)
         assert cpu.fits(torch.empty(2, 3, 4), None)
@@ -195,6 +285,7 @@ import torch
 torch.set_num_threads(1)
 import tiny
 from nautile.model.kernels import cpu
+from nautile.model.layout import lay_out
 from nautile.model.model import NautileModel
 cpu.LEAST = 0
 with torch.inference_mode():

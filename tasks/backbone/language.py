@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from nautile.engine.batching import pad_right
 from nautile.engine.processor import prepare_training
 from nautile.engine.scoring import BATCH_TOKENS
-from nautile.model.compiled import compile_sca
 from nautile.model.heads import IGNORED, NautileForCausalLM
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.export import language_model, load_student
@@ -106,13 +105,10 @@ def main(
     scale: Annotated[int, typer.Option(help="times as many tokens a step: 1 for a CPU")] = 1,
     device: str = "cpu",
     seed: int = 0,
-    compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's chunks")] = False,
 ) -> None:
     """Train; the same command resumes."""
     prepare_training()
     join(device)
-    if compiled:
-        compile_sca()
     torch.manual_seed(seed)
     model = begin(folder).to(device)
     once(lambda: (folder / "language").mkdir(exist_ok=True))

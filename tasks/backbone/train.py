@@ -13,7 +13,6 @@ from torch.optim import Optimizer, SparseAdam
 
 from nautile.engine.processor import prepare_training
 from nautile.errors import NautileError
-from nautile.model.compiled import compile_sca
 from nautile.tasks.backbone.export import new_student, take_over
 from nautile.tasks.backbone.label_sets import read_label_sets
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student
@@ -66,13 +65,10 @@ def main(
     without_clinc150: Annotated[
         bool, typer.Option("--without-clinc150", help="leave out its labels, so that zero-shot on it can be measured")
     ] = False,
-    compiled: Annotated[bool, typer.Option("--compiled", help="compile SCA's chunks")] = False,
 ) -> None:
     """Train; the same command resumes."""
     prepare_training()
     join(device)
-    if compiled:
-        compile_sca()
     vectors, composed = Vectors(folder / "vectors.f16"), Vectors(folder / "requests.f16")
     opinions = Vectors(folder / "opinions.f16", len(LABELS))
     if not all(map(len, (vectors, composed, opinions))):

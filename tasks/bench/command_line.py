@@ -172,7 +172,6 @@ def speed(
     repeats: Annotated[int, Option(min=1, help="Rounds.")] = 5,
     dtype: Annotated[list[Dtype] | None, Option(help="Numbers to compute in; may be repeated (default: both).")] = None,
     rows: Annotated[int, Option(min=1, help="Rows of the file that is classified.")] = 20_000,
-    compiled: Annotated[bool, Option("--compiled", help="Prefill also with SCA compiled; minutes.")] = False,
     tiny: Annotated[bool, Option("--tiny", help="Small models and sizes, for a trial.")] = False,
     output: Annotated[Path | None, Option("--output", "-o", help="Folder for speed.json and speed.png.")] = None,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress, the tables alone.")] = False,
@@ -182,7 +181,7 @@ def speed(
     from nautile.tasks.bench.speed.run import speed as run
     from nautile.tasks.bench.speed.session import Settings
 
-    settings = Settings(tuple(names or ()), threads, repeats, tuple(dtype or Dtype), tiny, rows, compiled, output)
+    settings = Settings(tuple(names or ()), threads, repeats, tuple(dtype or Dtype), tiny, rows, output)
     findings = run(settings, lambda line: None if quiet else typer.echo(f"nautile: {line}", err=True))
     show(findings)
     if output is not None and not quiet:

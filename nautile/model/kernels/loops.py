@@ -9,14 +9,14 @@ All that is compiled stands in this one file: numba's cache on disk knows no oth
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import literally, njit, prange, types
 from numba.extending import overload
 from numpy.polynomial import Chebyshev, Polynomial
 
-from nautile.model.spectral import MASS_FLOOR
+from nautile.model.spectral import MASS_FLOOR, Sums
 
 # Sums may be reordered and products fused; infinities and NaN stay what they are.
 COMPILED: Any = {
@@ -29,6 +29,27 @@ f32 = np.float32
 ONE, HALF, TWO, FLOOR = f32(1), f32(0.5), f32(2), f32(MASS_FLOOR)
 LOG2_E, LN2_HIGH, LN2_LOW = f32(1.4426950408889634), f32(0.693359375), f32(-2.1219444005469057e-4)
 LARGEST = f32(87)  # exp(88) is still finite in float32
+
+
+class Tokens(NamedTuple):
+    """Arrays of the tokens, as projected; T = c-1 stand before them. J = 2·K·H, Q is `queries`."""
+
+    z_BLP: Any
+    tail_BTP: Any
+    kernel_cP: Any
+    gate_BLJ: Any
+    w_BLK: Any
+    lengths_B: Any
+    queries: int
+
+
+class Heads(NamedTuple):
+    """Arrays of what the spectrum says: ω is divided by √H, `keep` is exp(-fade)."""
+
+    eta_K: Any
+    theta_KMH: Any
+    omega_KMH: Any
+    keep_K: Any
 
 
 def _fitted(function: Callable[[np.ndarray], np.ndarray], degree: int, low: float, high: float) -> list[np.float32]:
@@ -96,14 +117,14 @@ def _store_as(array, index, number):
 
 @njit(**INLINE)
 def _convolve(z_LP, tail_TP, kernel_cP, t, first, out, c):
-    """Step 1 of token t, for the columns from `first` on that `out` has room for."""
+    """Step 1 of token t before its SiLU, for the columns from `first` on that `out` has room for."""
     literally(c)
     if t >= c - 1:
         for n in range(out.size):
             total = f32(0)
             for tap in range(c):
                 total += _load(z_LP[np.uint64(t - (c - 1) + tap), np.uint64(first + n)]) * kernel_cP[tap, first + n]
-            out[n] = total * _sigmoid(total)
+            out[n] = total
         return
     for n in range(out.size):  # the first tokens: what stands before them is in the tail
         total = f32(0)
@@ -111,7 +132,13 @@ def _convolve(z_LP, tail_TP, kernel_cP, t, first, out, c):
             source = t - (c - 1) + tap
             z = _load(z_LP[source, first + n]) if source >= 0 else _load(tail_TP[source + c - 1, first + n])
             total += z * kernel_cP[tap, first + n]
-        out[n] = total * _sigmoid(total)
+        out[n] = total
+
+
+@njit(**INLINE)
+def _silu(x):
+    for n in range(x.size):
+        x[n] *= _sigmoid(x[n])
 
 
 @njit(**INLINE)
@@ -152,81 +179,74 @@ def _gate(o_J, gate_J, gated_J):
 
 
 @njit(**COMPILED)
-def _group(
-    z_LP, tail_TP, kernel_cP, gate_LJ, w_LK, eta_K, theta_KMH, omega_KMH, keep_K, queries,
-    length, z_K, re_KHM, im_KHM, o_LJ, square_L, first, heads, H, M, c,
-):  # fmt: skip
-    """All tokens of one row, for `heads` heads from `first` on."""
+def _group(tokens, heads, sums, o_BLJ, square_BLG, b, g, H, M, c):
+    """All tokens of row b, for group g of the heads."""
     literally(H), literally(M), literally(c)
-    K, width = w_LK.shape[1], 2 * M * H
-    first_query = first * queries // K
-    query_heads = (first + heads - 1) * queries // K + 1 - first_query
-    k, q, o = np.empty(heads * H, f32), np.empty(query_heads * width, f32), np.empty(heads * 2 * H, f32)
-    memory = np.empty((heads, 4 * M * H), f32)
-    for h in range(heads):
+    z_LP, tail_TP, gate_LJ, w_LK = tokens.z_BLP[b], tokens.tail_BTP[b], tokens.gate_BLJ[b], tokens.w_BLK[b]
+    o_LJ, length, K, width = o_BLJ[b], tokens.lengths_B[b], w_LK.shape[1], 2 * M * H
+    count = K // square_BLG.shape[2]
+    first = g * count
+    first_query = first * tokens.queries // K
+    query_heads = (first + count - 1) * tokens.queries // K + 1 - first_query
+    k, q, o = np.empty(count * H, f32), np.empty(query_heads * width, f32), np.empty(count * 2 * H, f32)
+    memory = np.empty((count, 4 * M * H), f32)
+    for h in range(count):
         for m in range(M):
             for n in range(H):
-                memory[h, m * H + n] = theta_KMH[first + h, m, n]
-                memory[h, (M + m) * H + n] = omega_KMH[first + h, m, n]
-                memory[h, (2 * M + m) * H + n] = re_KHM[first + h, n, m]
-                memory[h, (3 * M + m) * H + n] = im_KHM[first + h, n, m]
-    columns = slice(first * 2 * H, (first + heads) * 2 * H)
+                memory[h, m * H + n] = heads.theta_KMH[first + h, m, n]
+                memory[h, (M + m) * H + n] = heads.omega_KMH[first + h, m, n]
+                memory[h, (2 * M + m) * H + n] = sums.re_BKHM[b, first + h, n, m]
+                memory[h, (3 * M + m) * H + n] = sums.im_BKHM[b, first + h, n, m]
+    columns = slice(first * 2 * H, (first + count) * 2 * H)
     for t in range(length):
-        _convolve(z_LP, tail_TP, kernel_cP, t, first * H, k, c)
-        _convolve(z_LP, tail_TP, kernel_cP, t, K * H + K + first_query * width, q, c)
-        for h in range(heads):
+        _convolve(z_LP, tail_TP, tokens.kernel_cP, t, first * H, k, c)
+        _convolve(z_LP, tail_TP, tokens.kernel_cP, t, K * H + K + first_query * width, q, c)
+        _silu(k)
+        _silu(q)
+        for h in range(count):
             head = first + h
-            mass = z_K[head] * keep_K[head] + w_LK[t, head]
-            z_K[head] = mass
-            q_at = (head * queries // K - first_query) * width
+            mass = sums.z_BK[b, head] * heads.keep_K[head] + w_LK[t, head]
+            sums.z_BK[b, head] = mass
+            q_at = (head * tokens.queries // K - first_query) * width
             _remember(
                 k[h * H : (h + 1) * H], q[q_at : q_at + width], memory[h], o[2 * h * H : 2 * (h + 1) * H],
-                w_LK[t, head], keep_K[head], eta_K[head], ONE / (mass if mass > FLOOR else FLOOR), H, M,
+                w_LK[t, head], heads.keep_K[head], heads.eta_K[head], ONE / max(mass, FLOOR), H, M,
             )  # fmt: skip
-        square_L[t] = _gate(o, gate_LJ[t, columns], o_LJ[t, columns])
+        square_BLG[b, t, g] = _gate(o, gate_LJ[t, columns], o_LJ[t, columns])
     o_LJ[length:, columns] = f32(0)
-    square_L[length:] = f32(0)
-    for h in range(heads):
+    square_BLG[b, length:, g] = f32(0)
+    for h in range(count):
         for m in range(M):
             for n in range(H):
-                re_KHM[first + h, n, m] = memory[h, (2 * M + m) * H + n]
-                im_KHM[first + h, n, m] = memory[h, (3 * M + m) * H + n]
+                sums.re_BKHM[b, first + h, n, m] = memory[h, (2 * M + m) * H + n]
+                sums.im_BKHM[b, first + h, n, m] = memory[h, (3 * M + m) * H + n]
 
 
 @cache
-def mixing(H: int, M: int, c: int) -> Callable[..., None]:
+def mixing(H: int, M: int, c: int) -> Callable[[Tokens, Heads, Sums, Any, Any], None]:
     """The loop for heads of width H, M spectral points and c taps.
 
-    It is called as `mix(z_BLP, tail_BTP, kernel_cP, gate_BLJ, w_BLK, eta_K, theta_KMH, omega_KMH, keep_K, queries,
-    lengths_B, z_BK, re_BKHM, im_BKHM, o_BLJ, square_BLG)`: Q is `queries`; the sums hold what came before and get what
+    It is called as `mix(tokens, heads, sums, o_BLJ, square_BLG)`: the sums hold what came before and get what
     comes after; o gets `o · silu(gate)`, zero after a row's end, and `square` its sum of squares in each of G groups of
     heads.
     """
 
     @njit(parallel=True, cache=True, **COMPILED)
-    def mix(
-        z_BLP, tail_BTP, kernel_cP, gate_BLJ, w_BLK, eta_K, theta_KMH, omega_KMH, keep_K, queries,
-        lengths_B, z_BK, re_BKHM, im_BKHM, o_BLJ, square_BLG,
-    ):  # fmt: skip
+    def mix(tokens, heads, sums, o_BLJ, square_BLG):
         G = square_BLG.shape[2]
-        heads = w_BLK.shape[2] // G
-        for unit in prange(z_BLP.shape[0] * G):
-            b, g = unit // G, unit % G
-            _group(
-                z_BLP[b], tail_BTP[b], kernel_cP, gate_BLJ[b], w_BLK[b], eta_K, theta_KMH, omega_KMH, keep_K, queries,
-                lengths_B[b], z_BK[b], re_BKHM[b], im_BKHM[b], o_BLJ[b], square_BLG[b, :, g], g * heads, heads,
-                H, M, c,
-            )  # fmt: skip
+        for unit in prange(len(o_BLJ) * G):
+            _group(tokens, heads, sums, o_BLJ, square_BLG, unit // G, unit % G, H, M, c)
 
     return mix
 
 
 @njit(parallel=True, cache=True, **COMPILED)
-def normalise(o_BLJ, square_BLG, weight_J, eps, out_BLJ):
-    """RMSNorm of o, whose sums of squares are known, times `weight`; `out` may be o itself."""
+def normalise(o_BLJ, square_BLG, weight_J, eps, scale_BL, out_BLJ):
+    """RMSNorm of o, whose sums of squares are known, times `weight`; `out` may be o itself, `scale` gets the norm's."""
     L, J = o_BLJ.shape[1:]
     for token in prange(o_BLJ.shape[0] * L):
         b, t = token // L, token % L
         scale = ONE / np.sqrt(square_BLG[b, t].sum() / f32(J) + eps)
+        scale_BL[b, t] = scale
         for n in range(J):
             _store(out_BLJ[b, t], n, o_BLJ[b, t, n] * scale * weight_J[n])

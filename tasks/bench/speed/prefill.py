@@ -3,29 +3,24 @@
 import torch
 from transformers import PreTrainedModel
 
-from nautile.model.compiled import compile_sca
-from nautile.model.kernels.cpu import use_loop
 from nautile.tasks.bench.speed.loop import with_and_without, without
 from nautile.tasks.bench.speed.models import NAUTILE, QWEN, SMOLLM2, body_bytes, language_model, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
 
 SHAPES = ((16, 64), (8, 128), (2, 512), (1, 1024))  # rows, tokens a row
 TINY_SHAPES = ((4, 8), (1, 32))
-COMPILED = f"{NAUTILE} compiled"
-PAIRS = ((NAUTILE, SMOLLM2), (NAUTILE, QWEN), (NAUTILE, without(NAUTILE)), (COMPILED, SMOLLM2), (COMPILED, QWEN))
+PAIRS = ((NAUTILE, SMOLLM2), (NAUTILE, QWEN), (NAUTILE, without(NAUTILE)))
 
 
 def prefill(session: Session) -> None:
     """Tokens a second, without logits and without keeping a state; the peak of memory of a single row."""
-    tiny, compiled = session.settings.tiny, session.settings.compiled
+    tiny = session.settings.tiny
     for dtype in session.settings.dtypes:
         models = {name: language_model(name, dtype, tiny) for name in (NAUTILE, SMOLLM2, QWEN)}
         for rows, length in TINY_SHAPES if tiny else SHAPES:
             case = Case("prefill", f"{rows}×{length:,}", dtype, "token")
             works = {name: prefill_work(model, rows, length) for name, model in models.items()}
             works |= with_and_without(NAUTILE, works[NAUTILE])
-            if compiled:
-                works[COMPILED] = compiled_work(works[NAUTILE])
             pairs = [pair for pair in PAIRS if works.keys() >= set(pair)]
             session.compare(case, works, pairs)
             if rows == 1:
@@ -41,18 +36,3 @@ def prefill_work(model: PreTrainedModel, rows: int, length: int) -> Work:
         return model(ids_BL, use_cache=False).last_hidden_state
 
     return Work(read, rows * length, rows * length * token_flops(model), body_bytes(model))
-
-
-def compiled_work(work: Work) -> Work:
-    """The same with SCA's chunks compiled, not as the loop."""
-
-    def read() -> object:
-        compile_sca()
-        use_loop(False)
-        try:
-            return work.run()
-        finally:
-            use_loop()
-            compile_sca(False)
-
-    return work._replace(run=read)

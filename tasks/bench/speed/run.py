@@ -37,8 +37,6 @@ def speed(settings: Settings, tell: Callable[[str], None] = lambda line: None) -
     for name in settings.names:
         if name not in BENCHMARKS:
             raise NautileError(f"unknown benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
-    if settings.compiled and settings.names and "prefill" not in settings.names:
-        raise NautileError("compiled goes with the benchmark prefill, which was not asked for")
     if settings.output is not None:
         check_folder(settings.output)
         make_folder(settings.output)

@@ -17,10 +17,7 @@ PEAK = "MB at the peak"
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for; no names stand for all benchmarks, `rows` is the length of the file that is classified.
-
-    `compiled`: prefill is also measured with SCA's chunks compiled.
-    """
+    """What was asked for; no names stand for all benchmarks, `rows` is the length of the file that is classified."""
 
     names: tuple[str, ...] = ()
     threads: int | None = None
@@ -28,7 +25,6 @@ class Settings:
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
     tiny: bool = False
     rows: int = 20_000
-    compiled: bool = False
     output: Path | None = None
 
 

@@ -5,12 +5,13 @@ from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from nautile.engine.memory import keep_pages
+from nautile.tasks.bench.speed.loop import with_and_without, without
 from nautile.tasks.bench.speed.models import MINILM, body_bytes, language_model, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
 from nautile.tasks.question import BASE
 
 SHAPE, TINY_SHAPE = (32, 32), (4, 8)  # rows, tokens a row
-PAIRS = ((BASE, MINILM),)
+PAIRS = ((BASE, MINILM), (BASE, without(BASE)))
 PASSES = 3  # backward takes two products for each that forward takes
 
 
@@ -22,8 +23,10 @@ def training(session: Session) -> None:
         models = {name: language_model(name, "float32", session.settings.tiny) for name in (BASE, MINILM)}
         works = {name: training_work(model, rows, length, dtype) for name, model in models.items()}
         case = Case("training", f"{rows}×{length}", dtype, "token")
-        session.compare(case, works, PAIRS)
-        session.compare_peaks(case, works, PAIRS)
+        works |= with_and_without(BASE, works[BASE])
+        pairs = [pair for pair in PAIRS if works.keys() >= set(pair)]
+        session.compare(case, works, pairs)
+        session.compare_peaks(case, works, pairs)
 
 
 def training_work(model: PreTrainedModel, rows: int, length: int, dtype: str) -> Work:
