@@ -198,6 +198,7 @@ LOOP = [f"{name} / {without(name)}" for name in (NAUTILE, BASE) if find_spec("nu
 
 def test_without_the_loop_is_without_it_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "LEAST", 0)
+    monkeypatch.setattr(cpu, "_wanted", True)
     fits = lambda: cpu.fits(torch.zeros(1, 1, 1), None)  # noqa: E731
     with torch.no_grad():
         works = with_and_without("it", Work(fits, 1, 1))

@@ -84,7 +84,7 @@ def test_names_are_rows_of_their_classes() -> None:
 
 def test_held_out_rows_choose_names_and_likeness_where_they_help() -> None:
     rng = np.random.default_rng(3)
-    rows = blobs(9, N=120, D=30)
+    rows = blobs(9, N=80, D=20)
     truth = rows.truth_NC.argmax(axis=1)
     means_CD = np.stack([rows.vectors_ND[truth == c].mean(axis=0) for c in range(3)])
     telling, misleading = rows._replace(names_CD=means_CD), rows._replace(names_CD=20 * means_CD[[1, 2, 0]])
@@ -92,8 +92,8 @@ def test_held_out_rows_choose_names_and_likeness_where_they_help() -> None:
     assert not choose_recipe(misleading, split_rows(misleading, 5, 0), None, None)[0].names
     few = misleading.take(np.arange(49))
     assert choose_recipe(few, split_rows(few, 5, 0), None, None)[0].names
-    noise = rows._replace(vectors_ND=np.hstack([rows.vectors_ND, rng.normal(0, 9, (120, 90))]).astype(np.float32))
-    heard, deaf = (np.diag([*[good] * 30, *[1 - good] * 90]) for good in (1.0, 0.0))
+    noise = rows._replace(vectors_ND=np.hstack([rows.vectors_ND, rng.normal(0, 9, (80, 60))]).astype(np.float32))
+    heard, deaf = (np.diag([*[good] * 20, *[1 - good] * 60]) for good in (1.0, 0.0))
     for turn_DD, helps in ((heard, True), (deaf, False)):
         turned = noise._replace(likeness_DD=turn_DD)
         assert choose_recipe(turned, split_rows(turned, 5, 0), None, None)[0].likeness is helps

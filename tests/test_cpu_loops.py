@@ -35,6 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "three query heads, anchors": {"d_model": 48, "memory_heads": 6, "query_heads": 3, "anchor_heads": 2},
     "one point, two taps": {"spectral_points": 1, "query_heads": 4, "conv_kernel": 2},
 }
+SLOW = pytest.mark.slow  # of compiling: once for each width, number of points, number of taps and type
 EXACT = 2e-6  # of float32, for what the loop computes by polynomials
 
 
@@ -140,7 +141,7 @@ def gradients(model: NautileModel, lengths: list[int], past: int, loop: bool, dt
     return {name: part for name, part in zip(leaves, found, strict=True) if part is not None}
 
 
-@pytest.mark.parametrize("kind", GRADED)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[SLOW] * kind.startswith("one point")) for kind in GRADED])
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4), past=st.booleans())
 @example(lengths=[1], past=False)
 @example(lengths=[2, 1], past=True)
@@ -154,7 +155,7 @@ def test_gradients_are_the_same(kind: str, lengths: list[int], past: bool) -> No
         close(got[name] / largest, one / largest)
 
 
-@pytest.mark.slow  # of compiling
+@SLOW
 def test_gradients_in_bfloat16_are_as_near_to_float32_as_the_usual_ones() -> None:
     exact = gradients(tiny.model(NautileModel, **tiny.RELATIVE), [30, 17], True, True, torch.float32)
     usual, looped = (
@@ -214,6 +215,7 @@ def test_a_snapshot_is_not_written_to(model: NautileModel) -> None:
     assert not any(map(torch.equal, memories(state), kept))
 
 
+@SLOW
 @pytest.mark.parametrize("decay", [tiny.RELATIVE, tiny.BOUNDARY], ids=["relative", "boundary"])
 def test_bfloat16_is_as_near_to_float32_as_the_usual_way_is(decay: dict[str, Any]) -> None:
     exact, _ = read(tiny.model(NautileModel, **decay), [30, 17], "right", 4, loop=True)
@@ -233,9 +235,9 @@ def test_what_it_does_not_take_goes_the_usual_way(monkeypatch: pytest.MonkeyPatc
     with torch.no_grad():
         model(ids, segment_ids=torch.tensor([[1, 1, 1, 2, 2, 2, 2]] * 2))
         copy.deepcopy(model).double()(ids)
-        cpu.use_loop(False)
+        monkeypatch.setattr(cpu, "_wanted", False)
         model(ids)
-        cpu.use_loop()
+        monkeypatch.setattr(cpu, "_wanted", True)
         with FakeTensorMode():
             assert not cpu.fits(torch.empty(2, 3, 4), None)
         assert cpu.fits(torch.empty(2, 3, 4), None)

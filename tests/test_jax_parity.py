@@ -36,7 +36,10 @@ def gradients_of(model: NautileLM, ids: jax.Array, segments: jax.Array, weights:
     return nnx.grad(lambda model: (model(ids, segments) * weights).sum())(model)
 
 
-@pytest.fixture(params=VARIANTS, ids=str, scope="module")
+SLOW = {name: [pytest.mark.slow] * (name != "relative") for name in VARIANTS}  # of compiling
+
+
+@pytest.fixture(params=[pytest.param(name, marks=SLOW[name], id=name) for name in VARIANTS], scope="module")
 def pair(request: pytest.FixtureRequest) -> tuple[NautileForCausalLM, NautileLM]:
     config = NautileConfig.preset("nautile-mini", **{**TINY, **VARIANTS[request.param]})
     ours = NautileForCausalLM(config).eval()
@@ -108,7 +111,8 @@ def test_a_document_is_the_same_alone_and_packed_behind_another(pair: tuple[Naut
         np.testing.assert_allclose(packed[:, part], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("policy", [pytest.param("dots", marks=pytest.mark.slow), "blocks"])
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["dots", "blocks"])
 def test_remat_changes_nothing(policy: Remat) -> None:
     ids, segments = jax.random.randint(jax.random.key(0), (2, 20), 8, 64), jnp.ones((2, 20), jnp.int32)
     architecture = Architecture(**TINY)
@@ -117,7 +121,7 @@ def test_remat_changes_nothing(policy: Remat) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, second)
 
 
-@pytest.mark.parametrize("length", [1, 63, 65, 130])
+@pytest.mark.parametrize("length", [65, *(pytest.param(other, marks=pytest.mark.slow) for other in (1, 63, 130))])
 def test_chunked_and_step_equal_the_reference(length: int) -> None:
     keys = jax.random.split(jax.random.key(0), 6)
     B, K, H, M = 2, 4, 8, 2

@@ -322,7 +322,13 @@ print(status.split("VmHWM:")[1].split()[0])
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
-@pytest.mark.parametrize(("source", "output"), [("csv", "csv"), ("jsonl", "jsonl"), ("parquet", "csv")])
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("csv", "csv"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("jsonl", "jsonl"), ("parquet", "csv"))),
+    ],
+)
 def test_memory_stays_flat(source: str, output: str, tmp_path: Path) -> None:
     path = tmp_path / f"in.{source}"
     frame = pd.DataFrame({"id": range(40_000), "text": [f"{n} " * 100 for n in range(40_000)]})

@@ -119,7 +119,10 @@ def test_int8_holds_linear_layers_in_a_byte_a_weight() -> None:
     "code",
     [
         "import nautile; nautile.classify('fine', precision='int8')",
-        "from nautile.cli import main; main(['classify', '--text', 'fine', '--precision', 'int8', '--quiet'])",
+        pytest.param(
+            "from nautile.cli import main; main(['classify', '--text', 'fine', '--precision', 'int8', '--quiet'])",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_torchao_says_nothing_to_the_user(code: str) -> None:
@@ -148,6 +151,7 @@ def test_evaluate_says_what_a_precision_costs(precision: str) -> None:
     assert found.figures.ece != compared.opponent_figures.ece
 
 
+@pytest.mark.slow  # where bfloat16 is emulated
 def test_bench_speed_shows_int8_beside_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchao")
     settings = Settings(("classify",), tiny=True, repeats=1, dtypes=("bfloat16",))

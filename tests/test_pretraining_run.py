@@ -94,6 +94,7 @@ def test_training_lowers_the_held_out_bits(trained_run: Path) -> None:
     assert notes[0] > notes[1] > notes[2]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_resume_ends_in_the_same_bits(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def assert_same_figures(run: Path, other: Path) -> None:
     assert figures(run) == figures(other)
 
 
+@pytest.mark.slow
 def test_only_whole_checkpoints_count(trained_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     begin(small_run.recipe(tmp_path, "training.keep=2"), run)

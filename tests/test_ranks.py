@@ -91,6 +91,7 @@ def test_gradients_are_those_of_both_batches_and_all_agree(tmp_path: Path) -> No
         torch.testing.assert_close(torch.tensor(found[name]), alone.grad)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_stays_one_run_and_goes_on(tmp_path: Path) -> None:
     start(RUN, tmp_path)
     for seconds in (0.2, 0.4):

@@ -12,12 +12,13 @@ On a GPU (Triton, extra `gpu`):
 | `formulas`, `decay`      | the mathematics on blocks, and its gradients          | `_encode`, `_read`, decay    |
 | `blocks`                 | shapes, loads and stores                              |                              |
 
-On a CPU, without gradients (numba, extra `cpu`); the model takes them by itself where they are there:
+On a CPU (numba, extra `cpu`); the model takes them by itself where they are there:
 
-| file    | subject                                                                 | equals                 |
-|---------|-------------------------------------------------------------------------|------------------------|
-| `cpu`   | which tensors the loop takes, and how                                   | `SCA._mix`, no readout |
-| `loops` | the loop itself: step 1 and steps 3 to 6 up to the norm, token by token |                        |
+| file             | subject                                                                 | equals                 |
+|------------------|-------------------------------------------------------------------------|------------------------|
+| `cpu`            | which tensors the loop takes, and how                                   | `SCA._mix`, no readout |
+| `loops`          | the loop itself: step 1 and steps 3 to 6 up to the norm, token by token |                        |
+| `loops_backward` | its gradients: a walk that keeps the sums, and the walk back            |                        |
 
 Letters: see `architecture.py`. X are the lanes of a program, channels with their spectral points: see `blocks.py`.
 Everything inside is float32. Triton's interpreter runs its kernels on a CPU: TRITON_INTERPRET=1, before its import.

@@ -29,13 +29,14 @@ def has_loops() -> bool:
     return True
 
 
-def use_loop(enabled: bool = True) -> None:
+def use_loop(enabled: bool = True) -> bool:
     """Take the loop in this process wherever it fits, as it does from the start; or no longer.
 
-    Results change by rounding only.
+    Results change by rounding only. Returns what held before.
     """
     global _wanted
-    _wanted = enabled
+    before, _wanted = _wanted, enabled
+    return before
 
 
 def fits(z_BLP: Tensor, document_BL: Tensor | None) -> bool:
@@ -78,7 +79,7 @@ def mix(
     """
     (B, L, P), H = z_BLP.shape, spectrum.theta_KHM.shape[1]
     lengths_B = torch.full((B,), L) if lengths_B is None else lengths_B
-    tail_BTP = z_BLP.new_zeros(B, kernel_P1c.shape[-1] - 1, P) if tail_BTP is None else tail_BTP
+    tail_BTP = z_BLP.new_zeros(B, kernel_P1c.shape[-1] - 1, P) if tail_BTP is None else tail_BTP.to(z_BLP.dtype)
     tokens = z_BLP, tail_BTP, kernel_P1c[:, 0].t().float(), gate_BLJ, w_BLK
     theta_KMH, omega_KMH = spectrum.theta_KHM.transpose(1, 2), spectrum.omega_KHM.transpose(1, 2) / H**0.5
     heads = spectrum.eta_K, theta_KMH, omega_KMH, torch.exp(-spectrum.fade_K)

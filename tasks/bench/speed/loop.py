@@ -8,11 +8,11 @@ def with_and_without(name: str, work: Work) -> dict[str, Work]:
     """The work, and where there is a loop to leave out the same work without it."""
 
     def run() -> object:
-        use_loop(False)
+        before = use_loop(False)
         try:
             return work.run()
         finally:
-            use_loop()
+            use_loop(before)
 
     return {name: work, without(name): work._replace(run=run)} if has_loops() else {name: work}
 
