@@ -58,8 +58,9 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from nautile.pretraining.train import begin, train
 
-    of_all_workers = tmp_path_factory.getbasetemp().parent / "compiled"
-    jax.config.update("jax_compilation_cache_dir", str(of_all_workers))
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by all workers
+    jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     folder = tmp_path_factory.mktemp("whole")

@@ -10,6 +10,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 itself, at a multiple of float32's speed."""
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported()
+    if device.type != "cuda":
+        return False
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
 

@@ -32,7 +32,8 @@ def has_loops() -> bool:
 def use_loop(enabled: bool = True) -> bool:
     """Take the loop in this process wherever it fits, as it does from the start; or no longer.
 
-    Results change by rounding only. Returns what held before.
+    Results change by rounding only; but second derivatives and batched ones (`is_grads_batched`) need it off. Returns
+    what held before.
     """
     global _wanted
     before, _wanted = _wanted, enabled
@@ -48,7 +49,8 @@ def fits(z_BLP: Tensor, document_BL: Tensor | None) -> bool:
         and z_BLP.dtype in DTYPES
         and document_BL is None
         and type(z_BLP) is Tensor  # not a stand-in that only has a shape
-        and not torch.compiler.is_compiling()
+        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        and not torch._C._are_functorch_transforms_active()
         and has_loops()
     )
 
@@ -83,9 +85,11 @@ def mix(
     tokens = z_BLP, tail_BTP, kernel_P1c[:, 0].t().float(), gate_BLJ, w_BLK
     theta_KMH, omega_KMH = spectrum.theta_KHM.transpose(1, 2), spectrum.omega_KHM.transpose(1, 2) / H**0.5
     heads = spectrum.eta_K, theta_KMH, omega_KMH, torch.exp(-spectrum.fade_K)
-    inputs = Inputs(*tokens, *heads, norm.weight_J.float(), *(_no_sums(B, spectrum) if sums is None else sums))
+    before = _no_sums(B, spectrum) if sums is None else (part.float() for part in sums)
+    inputs = Inputs(*tokens, *heads, norm.weight_J.float(), *before)
     if torch.is_grad_enabled() and any(part.requires_grad for part in inputs):
-        normed_BLJ, *after = _Mix.apply(queries, norm.eps, lengths_B, *inputs)
+        kept = (part.clone() if part.is_inference() else part for part in inputs)
+        normed_BLJ, *after = _Mix.apply(queries, norm.eps, lengths_B, *kept)
         return normed_BLJ, Sums(*after)
     return _forward(queries, norm.eps, lengths_B, inputs)[:2]
 
@@ -148,7 +152,7 @@ def _forward(queries: int, eps: float, lengths_B: Tensor, inputs: Inputs) -> tup
     gate_BLJ, (B, L, K) = inputs.gate_BLJ, inputs.w_BLK.shape
     after = _copies(inputs[-3:])
     o_BLJ, square_BLG = torch.empty(gate_BLJ.shape), torch.empty(B, L, _groups(B, K, torch.get_num_threads()))
-    normed_BLJ = o_BLJ if gate_BLJ.dtype == torch.float32 else torch.empty_like(gate_BLJ)
+    normed_BLJ = o_BLJ if gate_BLJ.dtype == torch.float32 else torch.empty(gate_BLJ.shape, dtype=gate_BLJ.dtype)
     scale_BL = torch.empty(B, L)
     outputs = _arrays(o_BLJ, square_BLG)
     with _one_at_a_time, _as_many_threads():
@@ -171,7 +175,8 @@ def _backward(
 
     B, d_sums = len(lengths_B), _copies(d_after)
     shared = (torch.empty(B, *part.shape) for part in (*inputs[5:9], inputs.norm_J))
-    d_gate, d_w = torch.zeros_like(inputs.gate_BLJ), torch.zeros(inputs.w_BLK.shape)
+    d_gate = torch.zeros(inputs.gate_BLJ.shape, dtype=inputs.gate_BLJ.dtype)
+    d_w = torch.zeros(inputs.w_BLK.shape)
     d = Gradients(torch.zeros(inputs.z_BLP.shape), d_gate, d_w, *shared)
     d_tail, d_kernel = torch.empty(inputs.tail_BTP.shape), torch.empty(B, *inputs.kernel_cP.shape)
     tokens, heads = inputs.arrays(queries, lengths_B)
@@ -189,11 +194,14 @@ def _as_many_threads() -> Iterator[None]:
     """numba with torch's number of threads; where both share an OpenMP, numba's first call would change torch's."""
     import numba
 
-    threads = torch.get_num_threads()
+    threads, its_own = torch.get_num_threads(), numba.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    yield
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(its_own)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
 
 
 def _no_sums(rows: int, spectrum: Spectrum) -> Sums:

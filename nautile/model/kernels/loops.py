@@ -4,8 +4,8 @@ For each token of a row: convolution and SiLU (step 1), the sums and their reado
 square of its norm (step 6); what is between them stays in the cache. Rows, or groups of their heads, are shared among
 threads. Everything is computed in float32; bfloat16 comes and goes as its bits, in uint16.
 
-All that is compiled here stands in this one file, and `loops_backward.py` remembers its digest: numba's cache on disk
-knows no other file's changes.
+All that is compiled here stands in this one file (but MASS_FLOOR, a constant of the paper's release), and
+`loops_backward.py` remembers its digest: numba's cache on disk knows no other file's changes.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """The gradients of `loops.py`: per row and query head a walk over the tokens that keeps all sums, and the walk back.
 
 With S_t = f S_{t-1} + u_t, the gradient A_t of u_t is a running sum from the right of what the readout sends to S_t.
-A thread holds the sums of one head at all tokens of one row, 2·M·H·L numbers, and forgets them when it is done.
+A thread holds the sums, keys and queries of one head at all tokens of one row, (6·M + 2)·H·L numbers, and forgets them
+when it is done.
 """
 
 from collections.abc import Callable
