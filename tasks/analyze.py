@@ -13,9 +13,9 @@ from nautile.errors import NautileError
 from nautile.tasks.decide import decide
 from nautile.tasks.frames import judged_frame
 from nautile.tasks.heads.head import Head
-from nautile.tasks.heads.loading import TASKS, load_judging, load_task
+from nautile.tasks.heads.loading import load_judging, load_task
 from nautile.tasks.judge import Finished, Table, calibrated
-from nautile.tasks.question import Policy
+from nautile.tasks.question import TASKS, Policy
 
 
 class Panel(Table):

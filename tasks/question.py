@@ -15,6 +15,7 @@ from nautile.tasks.files.values import mended
 from nautile.tasks.names import check_labels
 
 DEFAULT_TASK = "sentiment"
+TASKS = ("sentiment", "emotion", "intent", "topic")
 BASE = "nautile-mini"
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 FILE = re.compile(r"\.(csv|tsv|tab|jsonl|ndjson|ya?ml|toml|parquet|xlsx?|gz|bz2|xz|md)")
@@ -64,6 +65,8 @@ class Question:
             raise NautileError(f"task must be a name, not {self.task!r}; for several tasks use nautile.analyze")
         if self.task == "":
             raise NautileError("task is an empty name; leave it out, or name one")
+        if self.task is not None and "," not in self.task:  # of several, some may be folders
+            check_task(self.task)
         if self.model == "":
             raise NautileError("model is an empty name; leave it out, or give a folder or a checkpoint")
         check_precision(self.precision)
@@ -83,6 +86,12 @@ class Question:
             raise NautileError(
                 "one label leaves nothing to choose: add labels, or ask for none_of_these or multi_label as well"
             )
+
+
+def check_task(task: Any) -> None:
+    """Raise NautileError where it is no built-in task."""
+    if task not in TASKS:
+        raise NautileError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
 
 
 def check_precision(precision: str) -> None:

@@ -116,8 +116,7 @@ def find_contender(
             return of_judge(model, getattr(model, "name", type(model).__name__))
         return of_estimator(model)
     from nautile.tasks.classify import judge_for
-    from nautile.tasks.heads.loading import TASKS
-    from nautile.tasks.question import BASE, DEFAULT_TASK, question
+    from nautile.tasks.question import BASE, DEFAULT_TASK, TASKS, question
 
     named = str(model)
     if named in TASKS:

@@ -18,11 +18,10 @@ from nautile.tasks.backbone.export import export
 from nautile.tasks.calibrate import calibrate_on
 from nautile.tasks.finetune.run import finetune
 from nautile.tasks.heads.head import Head, load_head
-from nautile.tasks.heads.loading import TASKS
 from nautile.tasks.heads.rows import CALIBRATION, OUT_OF_SCOPE, ROWS, part
 from nautile.tasks.heads.sentiment import fit_sentiment
 from nautile.tasks.labelled import read_labelled
-from nautile.tasks.question import BASE
+from nautile.tasks.question import BASE, TASKS
 
 KEPT = ("head.json", "head.safetensors")
 

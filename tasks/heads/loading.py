@@ -19,9 +19,8 @@ from nautile.quiet import quiet
 from nautile.tasks.finetune.folder import unfinished
 from nautile.tasks.heads.head import Head, load_head, read_about
 from nautile.tasks.heads.precision import convert, dtype_of, settled
-from nautile.tasks.question import BASE, check_device, check_precision
+from nautile.tasks.question import BASE, check_device, check_precision, check_task
 
-TASKS = ("sentiment", "emotion", "intent", "topic")
 KEPT = 4  # models kept in memory
 
 
@@ -31,8 +30,7 @@ def load_task(task: str, precision: str = "float32", device: str = "cpu") -> tup
     Raises:
         NautileError: an unknown task.
     """
-    if not isinstance(task, str) or task not in TASKS:
-        raise NautileError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
+    check_task(task)
     return load_judging(Path(locate(BASE)) / "heads" / task, precision, device)
 
 
