@@ -1,5 +1,7 @@
 """From probabilities to labels, silence and sets; and questions that contradict themselves."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from nautile.tasks.question import Policy, labels_from, question
 LABELS = ("low", "middle", "high")
 
 
+@cache
 def calibration(kind: str, rows: int = 400) -> Calibration:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(rows, 3)) * 2

@@ -153,6 +153,7 @@ def test_the_full_size_has_its_parameters_without_its_memory() -> None:
     assert logits.shape == (8, 1024, 100_300)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_sums_stay_float32_and_the_logits_close() -> None:
     architecture = Architecture(**{**TINY, "num_layers": 2, "attention_every": 3})
     exact, rounded = (NautileLM(architecture, nnx.Rngs(0), dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))

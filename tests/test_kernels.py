@@ -222,13 +222,8 @@ def model_results(device: str, **changes: Any) -> dict[str, Tensor]:
 
 
 @on_devices
-@pytest.mark.parametrize(
-    "decay",
-    [
-        pytest.param(tiny.RELATIVE, id="relative"),
-        pytest.param(tiny.BOUNDARY, id="boundary", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("decay", [tiny.RELATIVE, tiny.BOUNDARY], ids=["relative", "boundary"])
 def test_model_is_the_same_with_kernels(decay: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     want, called = model_results(device, **decay), set()
     for room, name in ((conv, "conv_silu"), (scan, "sca_scan"), (step, "sca_step")):
