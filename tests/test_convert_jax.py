@@ -223,6 +223,7 @@ def test_a_write_that_fails_is_one_line(
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_without_jax_only_what_needs_it_says_so(torch_folder: Path, jax_folder: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "released.pt", RELEASE, released_tensors(RELEASE))
     tries = [

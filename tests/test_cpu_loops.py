@@ -48,7 +48,10 @@ def _however_few_tokens() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(one, id=name, marks=[SLOW] * name.startswith("one point")) for name, one in MODELS.items()],
+)
 def model(request: pytest.FixtureRequest) -> NautileModel:
     return tiny.model(NautileModel, **request.param)
 

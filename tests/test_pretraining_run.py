@@ -154,6 +154,7 @@ def test_a_damaged_checkpoint_is_named(trained_run: Path, tmp_path: Path) -> Non
     assert "Traceback" not in resumed.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_run_with_all_that_one_needs(tmp_path: Path) -> None:
     run = tmp_path / "run"
     begin(small_run.recipe(tmp_path, "optimizer.learning_rate=1e38", "training.save_every=1"), run)
