@@ -210,6 +210,14 @@ def test_the_process_itself_ends_with_2_and_no_traceback(case: str, tmp_path: Pa
     assert done.stderr.count("\n") == 1
 
 
+def test_an_unknown_task_is_answered_before_torch_is_loaded() -> None:
+    code = "import sys; from nautile.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "classify", "in.csv", "--task", "astrology"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 False\n"
+    assert done.stderr.startswith("nautile: error: unknown task 'astrology'")
+
+
 def test_a_folder_that_forbids_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,6 +75,11 @@ def _sigmoid(x):
 
 
 @njit(**INLINE)
+def _softsign(x):
+    return x / (ONE + abs(x))
+
+
+@njit(**INLINE)
 def _turn(phase):
     """Cosine and sine of a phase in [-3, 3], by those of its half."""
     half = HALF * phase
@@ -148,8 +153,7 @@ def _remember(k_H, q_W, memory, o_J, weight, keep, eta, share, H, M):
     literally(H), literally(M)
     for n in range(H):
         k = k_H[n]
-        squashed = eta * k
-        squashed = squashed / (ONE + abs(squashed))
+        squashed = _softsign(eta * k)
         weighted = weight * k
         o_re, o_im = f32(0), f32(0)
         for m in range(M):

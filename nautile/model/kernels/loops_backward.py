@@ -25,6 +25,7 @@ from nautile.model.kernels.loops import (
     _convolve,
     _load,
     _sigmoid,
+    _softsign,
     _store,
     _turn,
     f32,
@@ -71,8 +72,7 @@ def _walk(k_H, theta_X, before_Y, after_Y, weight, keep, eta, H, M):
     literally(H), literally(M)
     for n in range(H):
         k = k_H[n]
-        squashed = eta * k
-        squashed = squashed / (ONE + abs(squashed))
+        squashed = _softsign(eta * k)
         weighted = weight * k
         for m in range(M):
             re_at, im_at = m * H + n, (M + m) * H + n
