@@ -97,11 +97,11 @@ def classify(
     labels: Annotated[str | None, Option(help="Labels of your own: comma-separated, or a .json or .txt file.")] = None,
     multi_label: Annotated[bool, Option("--multi-label", help="Your labels may hold together.")] = False,
     none_of_these: Annotated[bool, Option("--none-of-these", help="Your labels may all be wrong.")] = False,
-    permutations: Annotated[int, Option(help="Average over so many orders of your labels.")] = 1,
+    permutations: Annotated[int, Option(help="Average over so many orders of your labels, at most all.")] = 1,
     threshold: Annotated[float | None, Option(help="No label below this confidence.")] = None,
     answer_share: Annotated[float | None, Option(help="Label about this share of rows, the surest.")] = None,
     set_coverage: Annotated[float | None, Option(help="Add label sets that hold the truth this often.")] = None,
-    no_detail: Annotated[bool, Option("--no-detail", help="No column of probabilities for each label.")] = False,
+    detail: Annotated[bool | None, Option(help="Probabilities of each label (default: with one task).")] = None,
     model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,
     precision: Annotated[str, Option(help="bfloat16 (often faster), int8 (less memory) or auto.")] = "float32",
     device: Annotated[str, Option(help="cpu, cuda, cuda:1 …, or auto: a GPU where there is one.")] = "cpu",
@@ -127,7 +127,7 @@ def classify(
         multi_label=multi_label,
         none_of_these=none_of_these,
         permutations=permutations,
-        policy=Policy(threshold, answer_share, set_coverage, detail=not no_detail),
+        policy=Policy(threshold, answer_share, set_coverage, "," not in (task or "") if detail is None else detail),
         precision=precision,
         device=device,
     )
@@ -159,7 +159,7 @@ class Framework(StrEnum):
 @app.command()
 def convert(
     source: Annotated[str, Argument(metavar="SOURCE", help="Released weights, or a checkpoint of either framework.")],
-    output: Annotated[Path, Argument(metavar="FOLDER", help="Folder to write; it must not exist or be empty.")],
+    output: Annotated[Path, Argument(metavar="FOLDER", help="Folder to write: a new or an empty one.")],
     to: Annotated[Framework | None, Option(help="What to write (default: pytorch, which transformers loads).")] = None,
 ) -> None:
     """Turn the released weights into a checkpoint folder, or a checkpoint folder into the other framework's.

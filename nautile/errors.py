@@ -10,3 +10,8 @@ class NautileError(ValueError):
 
 class Stopped(Exception):  # noqa: N818 (nothing failed)
     """A run that its user ended with Ctrl-C; its message says how to go on. The command line exits with code 130."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first; the name of its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

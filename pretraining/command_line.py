@@ -65,7 +65,7 @@ def plan(
 @app.command(help=_RUN)
 def run(
     recipe: RecipeName,
-    output: Annotated[Path, Option("--output", "-o", help="Folder of the run; it must not exist or be empty.")],
+    output: Annotated[Path, Option("--output", "-o", help="Folder of the run: a new or an empty one.")],
     data: Data = None,
     changes: Changes = None,
     minutes: Minutes = None,
@@ -118,7 +118,7 @@ def plot(
 @app.command()
 def export(
     folder: RunFolder,
-    output: Annotated[Path, Argument(metavar="FOLDER", help="Folder to write; it must not exist or be empty.")],
+    output: Annotated[Path, Argument(metavar="FOLDER", help="Folder to write: a new or an empty one.")],
     step: Annotated[int | None, Option(help="Which checkpoint (default: the newest).")] = None,
     average: Annotated[int, Option(help="Average the weights of so many checkpoints, this one the last.")] = 1,
     dtype: Annotated[str, Option(help="float32 or bfloat16.")] = "bfloat16",

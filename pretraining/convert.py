@@ -19,6 +19,7 @@ from nautile.model.architecture import Architecture
 from nautile.model.checkpoints import load, save
 from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
+from nautile.model.places import check_new
 from nautile.pretraining.folder import is_jax_folder, load_folder, parameter_shapes, save_folder
 from nautile.pretraining.model import NautileLM
 
@@ -101,9 +102,8 @@ def torch_model(architecture: Architecture, layout: str, params: nnx.State) -> N
 @contextmanager
 def _new_folder(output: Path) -> Iterator[None]:
     """Refuse a folder that holds something; leave it as it was when what writes it fails."""
+    check_new(output)
     existed = output.exists()
-    if existed and (not output.is_dir() or any(output.iterdir())):
-        raise NautileError(f"{output}: exists already; give a new or empty folder")
     with ExitStack() as undo:
         if existed:
             undo.callback(output.mkdir, exist_ok=True)

@@ -15,12 +15,18 @@ from flax import nnx
 from jax import Array
 
 from nautile.errors import NautileError
-from nautile.model.architecture import Architecture
+from nautile.model.architecture import (
+    ANCHOR_START,
+    DECAY_START,
+    EMBEDDING_STD,
+    QK_EPS,
+    THETA_MAX,
+    THETA_MIN,
+    Architecture,
+)
 from nautile.pretraining import spectral
 
-QK_EPS = 1e-6
 GATED_NORM_EPS = 1e-6
-EMBEDDING_STD = 0.02
 
 Remat = Literal["none", "dots", "blocks"]
 """What the backward pass computes again: nothing; all but matrix products; whole blocks."""
@@ -108,9 +114,9 @@ class SCA(nnx.Module):
         self.conv = param(normal((2 / a.conv_kernel) ** 0.5, a.conv_kernel, a.projection_width), None, "heads")
         self.theta_raw = param(np.broadcast_to(_theta_start(a), (K, H, M)), "heads", None, None)
         self.w_int_raw = param(np.zeros((Q, K // Q, H, M)), "heads", None, None, None)
-        self.decay_slopes = param(_softplus_inverse(np.geomspace(0.001, 0.1, K - a.anchor_heads)), None)
+        self.decay_slopes = param(_softplus_inverse(np.geomspace(*DECAY_START, K - a.anchor_heads)), None)
         self.anchor_slopes = nnx.data(
-            param(_softplus_inverse(np.geomspace(0.01, 0.1, a.anchor_heads)), None) if a.anchor_heads else None
+            param(_softplus_inverse(np.geomspace(*ANCHOR_START, a.anchor_heads)), None) if a.anchor_heads else None
         )
         self.score_scale, self.score_bias = param(np.ones(K), None), param(np.zeros(K), None)
         self.phase_scale = param(np.ones(K), None)
@@ -178,10 +184,11 @@ def _softplus_inverse(x: np.ndarray) -> np.ndarray:
 
 
 def _theta_start(a: Architecture) -> np.ndarray:
-    """θ from 0.001 to 3, geometric over the spectral points, or over the heads where there is one point."""
+    """θ geometric over the spectral points, or over the heads where there is one point."""
     if a.spectral_points > 1:
-        return _softplus_inverse(np.geomspace(0.001, 3.0, a.spectral_points))
-    share = ((np.geomspace(0.001, 3.0, a.memory_heads) - 0.001) / 2.999).clip(1e-4, 1 - 1e-4)
+        return _softplus_inverse(np.geomspace(THETA_MIN, THETA_MAX, a.spectral_points))
+    grid = np.geomspace(THETA_MIN, THETA_MAX, a.memory_heads)
+    share = ((grid - THETA_MIN) / (THETA_MAX - THETA_MIN)).clip(1e-4, 1 - 1e-4)
     return np.log(share / (1 - share))[:, None, None]
 
 

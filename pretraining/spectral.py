@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-THETA_MIN, THETA_SPAN = 0.001, 2.999
-WEIGHT_CLIP = (1e-4, 5000.0)
-MASS_FLOOR = 1e-4
+from nautile.model.architecture import MASS_FLOOR, THETA_MAX, THETA_MIN, WEIGHT_CLIP
+
 CHUNK = 128
 
 
@@ -37,9 +36,9 @@ class Spectrum(NamedTuple):
 def spectral_grid(raw_KHM: Array) -> Array:
     """θ in (0.001, 3]: increasing along M, or one bounded point a channel where M = 1."""
     if raw_KHM.shape[-1] == 1:
-        return THETA_MIN + THETA_SPAN * jax.nn.sigmoid(raw_KHM)
+        return THETA_MIN + (THETA_MAX - THETA_MIN) * jax.nn.sigmoid(raw_KHM)
     steps = jax.nn.softplus(raw_KHM) + 1e-4
-    return THETA_MIN + THETA_SPAN * steps.cumsum(-1) / steps.sum(-1, keepdims=True)
+    return THETA_MIN + (THETA_MAX - THETA_MIN) * steps.cumsum(-1) / steps.sum(-1, keepdims=True)
 
 
 def quadrature(raw_KHM: Array) -> Array:

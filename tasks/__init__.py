@@ -1,1 +1,12 @@
-"""What users come for: judgments over many texts, in memory or in files larger than memory."""
+"""What users come for: judgments over many texts, in memory or in files larger than memory.
+
+The letters of shapes here, as suffixes (`probabilities_NC`); those of the model are in `model/architecture.py`:
+
+| letter | meaning                      | letter | meaning                                          |
+|--------|------------------------------|--------|--------------------------------------------------|
+| N      | texts, or rows               | C      | labels                                           |
+| M      | rows that are held out       | R      | resamples of a bootstrap                         |
+| D      | width of a text's vector     | E      | width of the space where texts meet labels       |
+| S      | buckets of words             | F      | words of all texts, one after the other          |
+| G      | groups                       | P      | prefixes                                         |
+"""

@@ -7,7 +7,7 @@ Sources: temperature scaling, Guo et al. 2017, on targets that N rows can suppor
 be wrong); least ambiguous sets, Sadinle et al. 2019. A cross-fitted figure is that of temperatures of other folds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -171,8 +171,8 @@ def folds_of(rows: int) -> NDArray[np.int64]:
     return np.random.default_rng(0).permutation(rows) % FOLDS
 
 
-def folds_of_texts(texts: Sequence[str]) -> NDArray[np.int64]:
-    """(N): the same for texts, of which copies fall into one fold."""
+def folds_of_texts(texts: Sequence[Hashable]) -> NDArray[np.int64]:
+    """(N): the same for texts, or what stands for them; copies fall into one fold."""
     place = {text: n for n, text in enumerate(dict.fromkeys(texts))}
     return folds_of(len(place))[[place[text] for text in texts]]
 

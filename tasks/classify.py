@@ -54,9 +54,8 @@ def load_judge(asked: Question | None = None, threads: int | None = None) -> Tab
         )
         if asked != plain:
             raise NautileError("several tasks go without model, threshold, answer_share and set_coverage")
-        return load_panel(
-            [task.strip() for task in asked.task.split(",")], precision=asked.precision, device=asked.device
-        )
+        tasks = [task.strip() for task in asked.task.split(",")]
+        return load_panel(tasks, asked.policy.detail, asked.precision, asked.device)
     return judge_for(asked)
 
 
@@ -87,7 +86,8 @@ def classify(
         labels: any labels instead of a task (zero-shot): a list of names, or names with descriptions.
         multi_label: zero-shot labels may hold together; `label` joins them by "; ".
         none_of_these: "none of these" is a possible answer.
-        permutations: average over so many orders of the labels; `agreement` then says how many agree with the answer.
+        permutations: average over so many orders of the labels, at most all there are; `agreement` then says how many
+            agree with the answer.
         threshold: a row below this confidence gets no label; with several labels a text: each label's own threshold.
         answer_share: answer about this share of rows, the surest ones; needs a calibrated model.
         set_coverage: add `set`, labels that hold the truth in this share of rows like those that the model was

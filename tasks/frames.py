@@ -8,12 +8,12 @@ import pyarrow as pa
 from rich.console import Console
 
 from nautile.errors import NautileError
+from nautile.tasks.files.chunks import CHUNK_ROWS
 from nautile.tasks.files.tally import order_remark
 from nautile.tasks.judge import Table
 from nautile.tasks.once import Once
 from nautile.tasks.progress import Meter
 
-CHUNK_ROWS = 2048
 SHOW_PROGRESS_FROM = 1000
 DTYPES: dict[pa.DataType, Any] = {pa.float64(): "float64", pa.int64(): "int64", pa.string(): object}
 

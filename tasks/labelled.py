@@ -18,7 +18,7 @@ from nautile.tasks.files.formats import format_of
 from nautile.tasks.files.readers import FileSource
 from nautile.tasks.files.values import mended
 from nautile.tasks.names import RESERVED, check_labels
-from nautile.tasks.wording import counted
+from nautile.tasks.wording import counted, few
 
 SHOWN = 5
 _FLAG = re.compile("(?:pass|name its encoding with) --.*")
@@ -33,6 +33,11 @@ class Labelled(NamedTuple):
     labels: tuple[str, ...]
     kind: Kind
     notes: list[str]
+
+    def where(self, kept_N: np.ndarray) -> "Labelled":
+        """The rows that are kept, of all labels."""
+        texts = [text for text, kept in zip(self.texts, kept_N, strict=True) if kept]
+        return self._replace(texts=texts, truth=self.truth[kept_N])
 
 
 @dataclass(frozen=True)
@@ -231,12 +236,12 @@ def _labels(
     found = {label for row in rows for label in row.given}
     if given is None:
         if kind == "ordinal":
-            raise NautileError(f"ordinal labels need their order: give labels, lowest first; {_few(_sorted(found))}")
+            raise NautileError(f"ordinal labels need their order: give labels, lowest first; {few(_sorted(found))}")
         known = tuple(columns.names) if columns.names else tuple(_sorted(found))
     else:
         known = _known(given)
         if absent := [label for label in known if label not in found]:
-            notes.append(f"no row has the label {_few(absent)}")
+            notes.append(f"no row has the label {few(absent)}")
     return known
 
 
@@ -263,7 +268,7 @@ def _check_known(name: str, rows: list[_Row], known: tuple[str, ...]) -> None:
         for label in row.given:
             where.setdefault(label, []).append(row.number)
     if unknown := [label for label in where if label not in set(known)]:
-        places = ", ".join(f"{label!r} (row {_few(list(map(str, where[label])))})" for label in unknown[:SHOWN])
+        places = ", ".join(f"{label!r} (row {few(list(map(str, where[label])), SHOWN)})" for label in unknown[:SHOWN])
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         raise NautileError(f"{name}: labels that are not among those given: {places}{more}; add or correct them")
 
@@ -282,7 +287,3 @@ def _sorted(labels: Iterable[str]) -> list[str]:
     """By value where all are whole numbers, else by spelling."""
     found = sorted(labels)
     return sorted(found, key=int) if all(label.removeprefix("-").isdecimal() for label in found) else found
-
-
-def _few(items: Sequence[str]) -> str:
-    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

@@ -129,12 +129,15 @@ def test_a_file_can_get_several_judgments_at_once(tmp_path: Path) -> None:
     from nautile.cli import main
 
     (tmp_path / "in.csv").write_text("text\nI love it\n\nWhere is my card?\n")
-    arguments = ["classify", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv"), "-q"]
+    arguments = ["classify", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.csv"), "-q", "--overwrite"]
     assert main([*arguments, "--task", "sentiment, topic"]) == 0
     found = pd.read_csv(tmp_path / "out.csv")
-    assert list(found.columns)[1:5] == ["sentiment", "sentiment_confidence", "topic", "topic_confidence"]
+    judgments = ["sentiment", "sentiment_confidence", "topic", "topic_confidence"]
+    assert list(found.columns) == ["text", *judgments, "windows", "note"]
     assert found["sentiment"].notna().tolist() == [True, False, True]
     assert found["note"].tolist()[1] == "empty text"
+    assert main([*arguments, "--task", "sentiment, topic", "--detail"]) == 0
+    assert {"sentiment_neutral", "topic_sport"} < set(pd.read_csv(tmp_path / "out.csv").columns)
 
 
 def test_several_tasks_go_without_a_policy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -20,6 +21,7 @@ from tiny import close
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
+import nautile
 from nautile.model.kernels import cpu
 from nautile.model.layout import lay_out
 from nautile.model.model import NautileModel
@@ -37,6 +39,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "one point, two taps": {"spectral_points": 1, "query_heads": 4, "conv_kernel": 2},
 }
 SLOW = pytest.mark.slow  # of compiling: once for each width, number of points, number of taps and type
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LEAST = cpu.LEAST  # tests go below it
 EXACT = 2e-6  # of float32, for what the loop computes by polynomials
 
 
@@ -345,6 +349,7 @@ THREADS = """
 import torch
 torch.set_num_threads(1)
 import tiny
+import nautile
 from nautile.model.kernels import cpu
 from nautile.model.model import NautileModel
 cpu.LEAST = 0
@@ -360,3 +365,18 @@ def test_torch_keeps_its_number_of_threads() -> None:
         [sys.executable, "-c", THREADS], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
     )
     assert done.stdout.strip() == "1"
+
+
+@SLOW
+@pytest.mark.parametrize(("precision", "near"), [("float32", 1e-4), ("bfloat16", 0.03)])
+def test_nautile_mini_judges_the_same_by_the_loop(precision: str, near: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, real = [], cpu.mix
+    monkeypatch.setattr(cpu, "mix", lambda *a, **k: (calls.append(1), real(*a, **k))[1])
+    monkeypatch.setattr(cpu, "LEAST", LEAST)
+    texts, found = pd.read_csv(EXAMPLES / "reviews.csv")["review"], []
+    for loop in (True, False):
+        cpu.use_loop(loop)
+        calls.clear()
+        found.append(nautile.classify(texts, precision=precision)[["negative", "neutral", "positive"]])
+        assert bool(calls) is loop
+    assert np.abs(found[0] - found[1]).to_numpy().max() < near

@@ -14,7 +14,7 @@ from nautile.engine.batching import batches, pad_right, token_budget, windows
 from nautile.engine.prefix import Prefix, continued
 from nautile.engine.prefixes import Prefixes
 from nautile.engine.words import words_of
-from nautile.errors import NautileError
+from nautile.errors import NautileError, first_line
 from nautile.model.checkpoints import vocabulary_of
 from nautile.model.heads import pool
 from nautile.model.model import NautileModel
@@ -123,7 +123,7 @@ class Reader:
             return self._pooled_at_once(rows, prefixes)
         except torch.OutOfMemoryError as error:
             if len(rows) == 1:
-                device, reason = self.model.device, str(error).splitlines()[0]
+                device, reason = self.model.device, first_line(error)
                 raise NautileError(
                     f"{device} has no memory for a text of {len(rows[0])} tokens: {reason}; read on the CPU"
                 ) from None

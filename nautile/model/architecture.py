@@ -11,6 +11,10 @@ The legend of shape letters, used as suffixes (`q_BLQHM`) throughout the project
 | D      | width of the model               | N, G   | attention heads, key-value heads              |
 | F      | width of the feed-forward layer  | P      | width of SCA's input projection               |
 | V      | vocabulary                       | E      | width of an attention head                    |
+| c      | taps of the convolution          | T      | tokens before a row: its tail, c - 1          |
+| J      | real and imaginary parts: 2H of a head, 2KH of all | R | width of SCA's readout           |
+
+X is any further dimension. What judges texts has a legend of its own, in `tasks/__init__.py`.
 """
 
 from dataclasses import dataclass, fields
@@ -19,6 +23,16 @@ from typing import Any, Literal
 from nautile.errors import NautileError
 
 Decay = Literal["relative", "boundary"]
+
+# What both frameworks compute with, as the paper's release does.
+THETA_MIN, THETA_MAX = 0.001, 3.0  # the spectral grid, and where it starts
+WEIGHT_CLIP = (1e-4, 5000.0)
+MASS_FLOOR = 1e-4
+QK_EPS = 1e-6
+# Where parameters start.
+EMBEDDING_STD = 0.02
+DECAY_START = (0.001, 0.1)  # slopes of the decaying heads, geometric from the first to the last
+ANCHOR_START = (0.01, 0.1)  # of the anchor heads
 
 
 @dataclass

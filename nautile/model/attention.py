@@ -4,11 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nautile.model.architecture import Architecture
+from nautile.model.architecture import QK_EPS, Architecture
 from nautile.model.layout import Layout
 from nautile.model.state import AttentionState, NautileState
-
-QK_EPS = 1e-6
 
 
 def rotary(positions_BL: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from nautile.errors import NautileError
+from nautile.errors import NautileError, first_line
 from nautile.model.config import NautileConfig
 from nautile.model.heads import (
     NautileForCausalLM,
@@ -27,7 +27,7 @@ from nautile.model.heads import (
     NautileForTokenClassification,
 )
 from nautile.model.model import NautileModel
-from nautile.model.places import locate, share
+from nautile.model.places import check_new, locate, make_readable
 from nautile.model.released import from_released, is_released, read_config
 from nautile.model.tokenizer import NautileTokenizer
 from nautile.model.vocabulary import Vocabulary
@@ -86,7 +86,7 @@ def load(
                 place, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
     except (SafetensorError, HfHubHTTPError, HFValidationError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise NautileError(f"{place}: cannot be loaded ({reason})") from None
     problems = [f"{kind.removesuffix('_keys')} {key}" for kind, keys in info.items() for key in sorted(map(str, keys))]
     if problems:
@@ -121,8 +121,7 @@ def convert(source: Path, output: Path) -> NautileForCausalLM:
         ours = (own := source / "config.json").is_file() and read_config(own).get("model_type") == "nautile"
         hint = "it is a checkpoint of ours and needs no conversion" if ours else "give the released file or its folder"
         raise NautileError(f"{source}: not in the released layout; {hint}")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise NautileError(f"{output}: exists already; give a new or empty folder")
+    check_new(output)
     model = from_released(source)
     save(model, output)
     return model
@@ -132,13 +131,13 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     """Write a checkpoint folder: configuration, weights, and the tokenizer that belongs to them."""
     with _quiet():
         model.save_pretrained(folder)
-    share(Path(folder))
+    make_readable(Path(folder))
     vocabulary = vocabulary_of(model.config)
     NautileTokenizer(vocabulary.layout, vocabulary.ranks).save_pretrained(folder)
 
 
 class Nautile:
-    """The language model from any checkpoint: `Nautile.from_pretrained("released.pt")`."""
+    """The language model of a checkpoint: `Nautile.from_pretrained("released.pt")`."""
 
     @staticmethod
     def from_pretrained(
@@ -147,10 +146,17 @@ class Nautile:
         *,
         revision: str | None = None,
         token: str | None = None,
-    ) -> PreTrainedModel:
-        """See `load`; where the backbone of a folder was trained for other tasks, as nautile-mini's, LANGUAGE in it."""
+    ) -> NautileForCausalLM:
+        """See `load`; where the backbone of a folder was trained for other tasks, as nautile-mini's, LANGUAGE in it.
+
+        Raises:
+            NautileError: as `load`, and for a checkpoint with another head.
+        """
         own = Path(locate(model)) / LANGUAGE
-        return load(own if own.is_dir() else model, dtype, revision=revision, token=token)
+        found = load(own if own.is_dir() else model, dtype, revision=revision, token=token)
+        if not isinstance(found, NautileForCausalLM):
+            raise NautileError(f"{model}: holds a {type(found).__name__}, no language model; nautile.load reads it")
+        return found
 
 
 register()

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from nautile.model.architecture import Architecture
+from nautile.model.architecture import ANCHOR_START, DECAY_START, EMBEDDING_STD, THETA_MAX, THETA_MIN, Architecture
 from nautile.model.attention import Attention, FeedForward
 from nautile.model.pairs import NO_PAIR, PairEmbedding
 from nautile.model.sca import SCA, GatedRMSNorm
-
-EMBEDDING_STD = 0.02
 
 
 def initialise(module: nn.Module, a: Architecture) -> None:
@@ -44,19 +42,19 @@ def _end_branch(layer: nn.Linear, a: Architecture) -> None:
 
 
 def _initialise_sca(module: SCA) -> None:
-    """λ starts from 0.001 to 0.1 over the heads, θ from 0.001 to 3 over the spectral points, both geometric."""
+    """λ starts geometric over the heads, θ over the spectral points."""
     a = module.architecture
     init.normal_(module.conv_weight, std=(2 / a.conv_kernel) ** 0.5)
     if a.spectral_points == 1:
-        share = (_geometric(0.001, 3.0, a.memory_heads) - 0.001) / 2.999
+        share = (_geometric(THETA_MIN, THETA_MAX, a.memory_heads) - THETA_MIN) / (THETA_MAX - THETA_MIN)
         start = torch.logit(share.clamp(1e-4, 1 - 1e-4))[:, None, None]
     else:
-        start = _softplus_inverse(_geometric(0.001, 3.0, a.spectral_points))
+        start = _softplus_inverse(_geometric(THETA_MIN, THETA_MAX, a.spectral_points))
     init.copy_(module.theta_raw, start.expand_as(module.theta_raw))
     init.zeros_(module.w_int_raw)
-    init.copy_(module.decay_slopes, _softplus_inverse(_geometric(0.001, 0.1, len(module.decay_slopes))))
+    init.copy_(module.decay_slopes, _softplus_inverse(_geometric(*DECAY_START, len(module.decay_slopes))))
     if module.anchor_slopes is not None:
-        init.copy_(module.anchor_slopes, _softplus_inverse(_geometric(0.01, 0.1, a.anchor_heads)))
+        init.copy_(module.anchor_slopes, _softplus_inverse(_geometric(*ANCHOR_START, a.anchor_heads)))
     init.ones_(module.score_scale)
     init.zeros_(module.score_bias)
     init.ones_(module.phase_scale)

@@ -63,7 +63,13 @@ def _digest(path: str, size: int, changed: int) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def share(folder: Path) -> None:
+def check_new(folder: Path) -> None:
+    """Raise NautileError where something is already there; an empty folder is nothing."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NautileError(f"{folder}: exists already; give a new or empty folder")
+
+
+def make_readable(folder: Path) -> None:
     """Give a folder's weight files the mode that new files get: safetensors writes them for their owner alone."""
     os.umask(mask := os.umask(0))
     for path in folder.glob("*.safetensors"):

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nautile.errors import NautileError
+from nautile.errors import NautileError, first_line
 from nautile.model.architecture import Architecture
 from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
@@ -128,7 +128,7 @@ def _load(file: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch.load raises whatever a damaged or pickled file provokes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise NautileError(f"{file}: cannot be read as plain tensors ({reason}); pickled objects are refused") from None
     if not isinstance(content, Mapping):
         raise NautileError(f"{file}: holds a {type(content).__name__}, not named tensors")

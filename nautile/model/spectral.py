@@ -25,9 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-THETA_MIN, THETA_SPAN = 0.001, 2.999
-WEIGHT_CLIP = (1e-4, 5000.0)
-MASS_FLOOR = 1e-4
+from nautile.model.architecture import MASS_FLOOR, THETA_MAX, THETA_MIN, WEIGHT_CLIP
+
 CHUNK = 128
 CPU_CHUNK = 16  # on a CPU without gradients, where many chunks are computed at once
 SPAN = 1 << 19  # numbers of a (B,S,K,H) tensor that are computed at once without gradients
@@ -53,9 +52,9 @@ class Spectrum(NamedTuple):
 def spectral_grid(raw_KHM: Tensor) -> Tensor:
     """θ in (0.001, 3]: increasing along M, or one bounded point a channel where M = 1."""
     if raw_KHM.shape[-1] == 1:
-        return THETA_MIN + THETA_SPAN * torch.sigmoid(raw_KHM)
+        return THETA_MIN + (THETA_MAX - THETA_MIN) * torch.sigmoid(raw_KHM)
     steps = F.softplus(raw_KHM) + 1e-4
-    return THETA_MIN + THETA_SPAN * steps.cumsum(-1) / steps.sum(-1, keepdim=True)
+    return THETA_MIN + (THETA_MAX - THETA_MIN) * steps.cumsum(-1) / steps.sum(-1, keepdim=True)
 
 
 def quadrature(raw_KHM: Tensor) -> Tensor:

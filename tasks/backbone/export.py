@@ -11,7 +11,7 @@ from nautile.model.checkpoints import LANGUAGE, load, save
 from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
 from nautile.model.model import NautileModel
-from nautile.model.places import share
+from nautile.model.places import make_readable
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.objectives import Student
 from nautile.tasks.backbone.widen import widen
@@ -81,7 +81,7 @@ def export(run: Path, folder: Path) -> None:
     matching.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in student.matching.state_dict().items()}
     save_file(tensors, matching / "head.safetensors")
-    share(matching)
+    make_readable(matching)
     if (trained := run / "language" / "checkpoint.pt").is_file():
         model = language_model(student.backbone.config)
         state = averaged(trained)

@@ -7,9 +7,7 @@ holds for few texts as well; the bootstrap's of mean shifts, and for names of bo
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from math import sqrt
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +18,7 @@ from nautile.tasks.bench.bias_results import FEWEST, POOLED, Bias, Change, Gap, 
 from nautile.tasks.bench.rows import sample
 from nautile.tasks.bench.swaps import SENTENCES, families, name_groups
 from nautile.tasks.calibrate import Array, choose
-from nautile.tasks.evaluate.bootstrap import LEVEL, bootstrap, interval
+from nautile.tasks.evaluate.bootstrap import LEVEL, bootstrap, interval, wilson
 from nautile.tasks.evaluate.checks import check_folder, make_folder
 from nautile.tasks.evaluate.contenders import Contender, find_contender
 from nautile.tasks.evaluate.measures import mean_of
@@ -175,10 +173,8 @@ def gap_by_chance(scores_GN: Array, generator: np.random.Generator) -> float:
 
 def share(hits: int, rows: int) -> Estimate:
     """Hits among rows, with Wilson's 95 % interval."""
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    middle, reach = hits + z**2 / 2, z * sqrt(hits * (rows - hits) / rows + z**2 / 4)
-    low, high = ((middle + sign * reach) / (rows + z**2) for sign in (-1, 1))
-    return Estimate(value=hits / rows, low=max(0.0, low), high=min(1.0, high))
+    low, high = map(float, wilson(hits, rows))
+    return Estimate(value=hits / rows, low=low, high=high)
 
 
 def _figures(

@@ -11,7 +11,8 @@ from nautile.tasks.bench.peers import PEERS, check_peers
 from nautile.tasks.bench.rows import Material
 from nautile.tasks.bench.sets import BASELINES, FINE_TUNED, ZERO_SHOT, BenchSet, Settings
 from nautile.tasks.evaluate.baselines import Baseline, check_baselines, train_baseline
-from nautile.tasks.evaluate.contenders import CHUNK_ROWS, Contender, find_contender
+from nautile.tasks.evaluate.contenders import Contender, find_contender
+from nautile.tasks.files.chunks import CHUNK_ROWS
 from nautile.tasks.question import BASE
 
 SLOW_CHUNK = 10

@@ -11,7 +11,6 @@ import torch
 
 from nautile import __version__
 from nautile.engine.scoring import Likelihood, score
-from nautile.errors import NautileError
 from nautile.model.checkpoints import Nautile, vocabulary_of
 from nautile.model.heads import NautileForCausalLM
 from nautile.tasks.bench.language_results import ALL, Language, Sample, Source
@@ -46,14 +45,12 @@ def language(
     With `output` language.json and language.md are written there; `visible` shows a bar.
 
     Raises:
-        NautileError: no corpus, a model that does not speak, a folder that cannot be written to.
+        NautileError: no corpus, no language model, a folder that cannot be written to.
     """
     if output is not None:
         check_folder(output)
     texts = {name: _read(path, rows) for name, path in sources(corpus).items()}
     speaker = Nautile.from_pretrained(model)
-    if not isinstance(speaker, NautileForCausalLM):
-        raise NautileError(f"{model}: is no language model")
     if output is not None:
         make_folder(output)
     found = Language(

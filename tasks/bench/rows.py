@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nautile.tasks.bench.sets import BenchSet, Settings
-from nautile.tasks.evaluate.rows import keep, renamed, truth_of
+from nautile.tasks.evaluate.rows import renamed, truth_of
 from nautile.tasks.heads.halves import calibrates
 from nautile.tasks.labelled import Labelled, read_labelled
 
@@ -47,7 +47,7 @@ def read_set(entry: BenchSet, settings: Settings) -> Material:
 
 def without(rows: Labelled, label: str) -> tuple[Labelled, str]:
     """The rows of one label a text that have another label than this, which is no longer one, and a note."""
-    kept = keep(rows, np.array(rows.labels)[rows.truth] != label)
+    kept = rows.where(np.array(rows.labels)[rows.truth] != label)
     labels = tuple(other for other in rows.labels if other != label)
     left = len(rows.texts) - len(kept.texts)
     return kept._replace(labels=labels, truth=truth_of(kept, labels)), f"{left:,} rows labelled {label!r} are left out"
@@ -55,7 +55,7 @@ def without(rows: Labelled, label: str) -> tuple[Labelled, str]:
 
 def not_calibrated_on(rows: Labelled) -> tuple[Labelled, str]:
     """The rows that no built-in head is calibrated on, and a note."""
-    kept = keep(rows, np.array([not calibrates(text) for text in rows.texts]))
+    kept = rows.where(np.array([not calibrates(text) for text in rows.texts]))
     return kept, f"{len(rows.texts) - len(kept.texts):,} rows that the head is calibrated on are left out"
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from nautile.errors import NautileError
 from nautile.tasks.cells import read_cell
+from nautile.tasks.wording import few
 
 Empty = Literal["error", "zero"]
 EMPTY = ("error", "zero")
@@ -27,10 +28,9 @@ def texts_of(X: Any, empty: str = "error") -> list[str | None]:
         raise NautileError("X holds 0 texts, at least 1 is needed")
     wrong = [n for n, cell in enumerate(cells) if cell.text is None and (empty == "error" or "not text" in cell.note)]
     if wrong:
-        told = ", ".join(f"{n} ({cells[n].note})" for n in wrong[:SHOWN])
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        told = few([f"{n} ({cells[n].note})" for n in wrong])
         remedy = "turn them into texts" if "not text" in cells[wrong[0]].note else 'fill them, or give empty="zero"'
-        raise NautileError(f"{len(wrong)} of {len(cells)} rows of X hold no text: {told}{more}; {remedy}")
+        raise NautileError(f"{len(wrong)} of {len(cells)} rows of X hold no text: {told}; {remedy}")
     return [cell.text for cell in cells]
 
 

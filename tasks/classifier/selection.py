@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate, rarest
+from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate, folds_of_texts, rarest
 from nautile.tasks.classifier.linear import Linear, Recipe, Rows, cross_entropy, fit_linear
 from nautile.tasks.wording import counted
 
@@ -65,7 +65,8 @@ class HeldOut(NamedTuple):
         truth = truth_MC.astype(bool) if self.rows.kind == "multi" else truth_MC.argmax(axis=1)
         unseen = int((truth_MC.sum(axis=0) == 0).sum())
         source = "cross-validated training rows" + f", none of them of {counted(unseen, 'label')}" * (unseen > 0)
-        return calibrate(self.logits_MC[index], truth, self.rows.kind, source, independent)
+        folds_M = folds_of_texts(self.rows.group_N[index].tolist())
+        return calibrate(self.logits_MC[index], truth, self.rows.kind, source, independent, folds_M)
 
 
 def choose_recipe(

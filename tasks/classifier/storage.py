@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nautile.errors import NautileError
+from nautile.errors import NautileError, first_line
+from nautile.model.places import check_new
 from nautile.tasks.calibrate import Calibration
 from nautile.tasks.classifier.fitting import Fitted, LinearModel
 from nautile.tasks.classifier.linear import Linear, Recipe
@@ -30,8 +31,7 @@ def save(classifier: Any, folder: Path) -> None:
         NautileError: a folder that is not empty, or classes that are neither texts nor numbers.
     """
     check_folder(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise NautileError(f"{folder}: exists already; give a new or empty folder")
+    check_new(folder)
     fitted, targets = classifier._fitted, classifier._targets
     plain = all(isinstance(label, str | bool | int | float) for label in targets.classes.tolist())
     if not plain or targets.classes.dtype.kind not in TYPES:
@@ -79,7 +79,7 @@ def load(kind: type[C], folder: Path) -> C:
     except NautileError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise NautileError(f"{folder}: not a saved Classifier ({type(error).__name__}: {reason})") from None
     loaded: C = classifier._take(fitted, targets)
     return loaded

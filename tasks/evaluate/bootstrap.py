@@ -1,6 +1,8 @@
 """Bootstrap: rows drawn again with replacement, every measure taken of the same draws."""
 
 from collections.abc import Iterator, Mapping
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,14 @@ from nautile.tasks.evaluate.results import Estimate
 
 LEVEL = 0.95
 CHUNK = 1_000_000  # weights held at once
+
+
+def wilson(hits: Any, rows: Any) -> Array:
+    """(2,…): the ends of Wilson's 95 % interval of the share of `hits` among `rows`."""
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    middle, reach = hits + z**2 / 2, z * np.sqrt(hits * (rows - hits) / rows + z**2 / 4)
+    found: Array = np.clip(np.stack([middle - reach, middle + reach]) / (rows + z**2), 0, 1)
+    return found
 
 
 def draws(rows: int, resamples: int, seed: int) -> Iterator[Array]:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nautile.errors import NautileError
+from nautile.errors import NautileError, first_line
 from nautile.tasks.calibrate import Array, Calibration, Kind
+from nautile.tasks.files.chunks import CHUNK_ROWS
 from nautile.tasks.labelled import label_name
 
 if TYPE_CHECKING:
     from nautile.tasks.judge import Judge
-
-CHUNK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def of_estimator(model: Any) -> Contender:
         except NautileError:
             raise
         except (TypeError, ValueError, AttributeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise NautileError(f"{name}: predict_proba takes no list of texts ({reason})") from None
         if found.shape != (len(texts), len(labels)):
             raise NautileError(f"{name}: predict_proba gives the shape {found.shape} for {len(labels)} classes_")

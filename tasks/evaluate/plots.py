@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nautile.tasks.calibrate import BINS, Array
+from nautile.tasks.evaluate.bootstrap import wilson
 from nautile.tasks.evaluate.measures import bins_of
 from nautile.tasks.evaluate.scores import Judged
 from nautile.tasks.extras import require
@@ -60,7 +61,7 @@ def reliability_png(judged: Judged, path: Path) -> None:
     upper.errorbar(
         said,
         came,
-        yerr=_wilson(came, rows[filled]),
+        yerr=_bars(came, rows[filled]),
         color=BLUE,
         marker="o",
         markersize=4,
@@ -82,7 +83,7 @@ def coverage_png(judged: Judged, path: Path) -> None:
     accuracy = judged.right[order].cumsum() / answered
     shown = answered >= min(len(order), 20)
     figure, axes = _figure(6.4, 4.4)
-    error = _wilson(accuracy[shown], answered[shown])
+    error = _bars(accuracy[shown], answered[shown])
     share = answered[shown] / len(order)
     axes.fill_between(
         share, accuracy[shown] - error[0], accuracy[shown] + error[1], color=BLUE, alpha=0.15, linewidth=0
@@ -110,12 +111,10 @@ def _support(judged: Judged) -> Array:
     return np.bincount(judged.truth, minlength=len(judged.labels)).astype(float)
 
 
-def _wilson(share: Array, rows: NDArray[Any]) -> Array:
+def _bars(share: Array, rows: NDArray[Any]) -> Array:
     """(2,K): how far the 95 % interval of a share reaches below and above it."""
-    z = 1.96
-    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2)) / (1 + z**2 / rows)
-    return np.maximum(0, np.stack([share - (centre - half), centre + half - share]))
+    low, high = wilson(share * rows, rows)
+    return np.maximum(0, np.stack([share - low, high - share]))
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":

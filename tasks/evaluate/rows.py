@@ -15,9 +15,7 @@ from nautile.tasks.evaluate.contenders import Contender
 from nautile.tasks.evaluate.measures import Decisions
 from nautile.tasks.evaluate.scores import Judged
 from nautile.tasks.labelled import Labelled, label_name
-from nautile.tasks.wording import counted
-
-SHOWN = 10
+from nautile.tasks.wording import counted, few
 
 
 def renamed(sets: Sequence[Labelled], names: Mapping[Any, Any]) -> list[Labelled]:
@@ -31,7 +29,7 @@ def renamed(sets: Sequence[Labelled], names: Mapping[Any, Any]) -> list[Labelled
     pairs = {label_name(old): label_name(new) for old, new in names.items()}
     there = list(dict.fromkeys(label for rows in sets for label in rows.labels))
     if absent := [name for name in pairs if name not in there]:
-        raise NautileError(f"no label of the data is named {absent[0]!r}; there are {_few(there)}")
+        raise NautileError(f"no label of the data is named {absent[0]!r}; there are {few(there)}")
     return [_renamed(rows, pairs) for rows in sets]
 
 
@@ -52,12 +50,6 @@ def known_rows(rows: Labelled, labels: Sequence[str]) -> NDArray[np.bool_]:
     return np.asarray(found)
 
 
-def keep(rows: Labelled, kept_N: NDArray[np.bool_]) -> Labelled:
-    """The rows that are kept."""
-    texts = [text for text, kept in zip(rows.texts, kept_N, strict=True) if kept]
-    return rows._replace(texts=texts, truth=rows.truth[kept_N])
-
-
 def keep_known(rows: Labelled, contenders: Sequence[Contender], ignore_unknown: bool) -> tuple[Labelled, list[str]]:
     """The rows whose labels every contender knows, and notes on what was left out.
 
@@ -72,10 +64,10 @@ def keep_known(rows: Labelled, contenders: Sequence[Contender], ignore_unknown: 
         told = _unknown(rows, contender)
         if not ignore_unknown:
             raise NautileError(
-                f"{told}; it knows {_few(contender.labels)}: rename them with --rename OLD=NEW, "
+                f"{told}; it knows {few(contender.labels)}: rename them with --rename OLD=NEW, "
                 "or leave those rows out with --ignore-unknown"
             )
-        rows = keep(rows, kept_N)
+        rows = rows.where(kept_N)
         notes.append(f"{counted(int((~kept_N).sum()), 'row')} left out: {told}")
     if not rows.texts:
         raise NautileError("no row has a label that the model knows: look at the column of labels")
@@ -104,7 +96,7 @@ def ordered(rows: Labelled, labels: tuple[str, ...]) -> Labelled:
     """
     if not (known := known_rows(rows, labels)).all():
         others = {rows.labels[n] for n in np.unique(rows.truth[~known])}
-        raise NautileError(f"training rows have labels that are not the model's: {_few(sorted(others))}")
+        raise NautileError(f"training rows have labels that are not the model's: {few(sorted(others))}")
     return rows._replace(labels=labels, truth=truth_of(rows, labels), kind="ordinal")
 
 
@@ -138,7 +130,7 @@ def restrict(judged: Judged) -> tuple[Judged, str]:
         return judged, ""
     labels = tuple(judged.labels[n] for n in kept)
     left = [label for label in judged.labels if label not in labels]
-    note = f"compared are only the {len(kept)} labels that occur, not {_few(left)}"
+    note = f"compared are only the {len(kept)} labels that occur, not {few(left)}"
     calibration, probabilities_NC = judged.calibration, judged.probabilities[:, kept]
     if multi:
         if calibration is not None and calibration.thresholds is not None:
@@ -162,8 +154,4 @@ def _unknown(rows: Labelled, contender: Contender) -> str:
     counts = rows.truth.sum(axis=0) if rows.kind == "multi" else np.bincount(rows.truth, minlength=len(rows.labels))
     unknown = Counter({label: int(n) for label, n in zip(rows.labels, counts, strict=True) if n})
     said = [f"{label!r} ({counted(n, 'row')})" for label, n in unknown.most_common() if label not in contender.labels]
-    return f"labels that {contender.name} does not know: {_few(said)}"
-
-
-def _few(items: Sequence[str]) -> str:
-    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
+    return f"labels that {contender.name} does not know: {few(said)}"

@@ -12,12 +12,13 @@ from nautile.tasks.calibrate import Kind
 from nautile.tasks.evaluate.baselines import Baseline, train_baseline
 from nautile.tasks.evaluate.checks import check_numbers, check_output, check_rename, check_training, make_folder
 from nautile.tasks.evaluate.compare import compare
-from nautile.tasks.evaluate.contenders import CHUNK_ROWS, Contender, as_kind, find_contender, in_order
+from nautile.tasks.evaluate.contenders import Contender, as_kind, find_contender, in_order
 from nautile.tasks.evaluate.plots import confusion_png, coverage_png, reliability_png
 from nautile.tasks.evaluate.report import markdown
 from nautile.tasks.evaluate.results import Comparison, Figures, Summary
 from nautile.tasks.evaluate.rows import judged_rows, keep_known, ordered, renamed, restrict
 from nautile.tasks.evaluate.scores import Judged, figures
+from nautile.tasks.files.chunks import CHUNK_ROWS
 from nautile.tasks.labelled import Labelled, read_labelled
 from nautile.tasks.progress import Meter
 from nautile.tasks.wording import counted

@@ -10,6 +10,7 @@ from nautile.tasks.files.chunks import Chunk
 from nautile.tasks.files.tally import Tally
 from nautile.tasks.files.values import as_text
 from nautile.tasks.files.writers import Results
+from nautile.tasks.sheets import visible
 from nautile.tasks.wording import counted
 
 _STYLES = {"positive": "green", "negative": "red", "neutral": "yellow"}
@@ -62,4 +63,4 @@ def _counts(labels: Counter[str], rows: int) -> Text:
 
 
 def _visible(text: str, most: int = 500) -> Text:
-    return Text("".join(char if char.isprintable() else " " for char in text[:most]))
+    return Text(visible(text[:most]))

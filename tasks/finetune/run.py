@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from nautile.errors import NautileError
-from nautile.model.places import fingerprint, share
+from nautile.model.places import fingerprint, make_readable
 from nautile.tasks.calibrate import Array
 from nautile.tasks.evaluate.checks import check_folder
 from nautile.tasks.extras import require
@@ -19,6 +19,7 @@ from nautile.tasks.finetune.base import check_base, lasting
 from nautile.tasks.finetune.options import Options, make_options, parameters
 from nautile.tasks.finetune.split import Split, given_split, split_rows
 from nautile.tasks.labelled import Labelled, read_labelled
+from nautile.tasks.wording import few
 
 NEEDED = ("accelerate", "matplotlib", "peft", "yaml")
 
@@ -106,7 +107,7 @@ def _split(data: Any, validation: Any, options: Options) -> Split:
 
     rows = read(data, options.kind, options.labels)
     if options.out_of_scope is not None and options.out_of_scope not in rows.labels:
-        raise NautileError(f"out_of_scope={options.out_of_scope!r} is not one of the labels: {_few(rows.labels)}")
+        raise NautileError(f"out_of_scope={options.out_of_scope!r} is not one of the labels: {few(rows.labels)}")
     if validation is None:
         return split_rows(rows, options.validation_share, options.seed)
     return given_split(rows, read(validation, rows.kind, rows.labels))
@@ -177,7 +178,7 @@ def _model(model: Any, options: Options, split: Split, folder: Path, visible: bo
     found = train(model, split, samples, options, folder, visible)
     if options.method == "lora":
         model.save_pretrained(folder, save_embedding_layers=False)
-        share(folder)
+        make_readable(folder)
     else:
         save(model, folder)
     notes = list(reach.lines())
@@ -195,10 +196,6 @@ def _model(model: Any, options: Options, split: Split, folder: Path, visible: bo
     empty = np.zeros((0, len(split.valid.labels)))
     logits_NC = logits_of(model, split.valid.texts) if split.valid.texts else empty
     return _Trained(logits_NC, training, tuple(notes))
-
-
-def _few(labels: tuple[str, ...], most: int = 8) -> str:
-    return ", ".join(labels[:most]) + (f" and {len(labels) - most} more" if len(labels) > most else "")
 
 
 _OWN = [p for p in inspect.signature(finetune).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]

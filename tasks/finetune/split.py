@@ -45,7 +45,7 @@ def split_rows(data: Labelled, share: float | None, seed: int) -> Split:
     if share is None and wanted > USUAL_SHARE:
         kept = f"{held.sum()} of {len(distinct)} texts are kept back"
         notes.insert(0, f"{kept}, more than the usual tenth, to calibrate the probabilities")
-    return Split(take(data, ~held[groups]), take(data, held[groups]), notes)
+    return Split(data.where(~held[groups]), data.where(held[groups]), notes)
 
 
 def given_split(train: Labelled, valid: Labelled) -> Split:
@@ -56,14 +56,7 @@ def given_split(train: Labelled, valid: Labelled) -> Split:
     notes = [] if keep.all() else [f"not trained on: {left} with a text of the validation rows"]
     if not keep.any():
         raise NautileError("every text of the data also stands in the validation rows; nothing is left to train on")
-    return Split(take(train, keep), valid, [*(f"validation: {note}" for note in valid.notes), *notes])
-
-
-def take(data: Labelled, keep: np.ndarray) -> Labelled:
-    """The rows where `keep` (N) is true."""
-    return data._replace(
-        texts=[text for text, wanted in zip(data.texts, keep, strict=True) if wanted], truth=data.truth[keep]
-    )
+    return Split(train.where(keep), valid, [*(f"validation: {note}" for note in valid.notes), *notes])
 
 
 def _usual_share(texts: int, spare: int) -> float:

@@ -170,9 +170,8 @@ def wants_bf16(options: Options) -> bool:
     """As asked, or where the processor multiplies bfloat16 itself."""
     if options.bf16 != "auto":
         return options.bf16
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return not torch.accelerator.is_available() and multiplies_bfloat16(torch.device("cpu"))
+    used = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return multiplies_bfloat16(used)
 
 
 @contextmanager

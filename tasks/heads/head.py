@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nautile.engine.words import BUCKETS
-from nautile.errors import NautileError
-from nautile.model.places import share
+from nautile.errors import NautileError, first_line
+from nautile.model.places import make_readable
 from nautile.tasks.calibrate import Array, Calibration, Kind, probabilities
 from nautile.tasks.heads.neighbours import Neighbours
 from nautile.tasks.names import check_labels
@@ -95,7 +95,7 @@ class Head:
             tensors |= self.neighbours._asdict()
         there = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
         save_file(there, folder / "head.safetensors")
-        share(folder)
+        make_readable(folder)
 
     @property
     def text(self) -> str:
@@ -161,7 +161,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def _not_a_head(path: Path, error: Exception) -> NautileError:
-    reason = (str(error).strip().splitlines() or [""])[0]
+    reason = first_line(error)
     return NautileError(f"{path}: cannot be read as part of a head ({type(error).__name__}: {reason})")
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from nautile.engine.reader import Reader
-from nautile.errors import NautileError
+from nautile.errors import NautileError, first_line
 from nautile.model.checkpoints import load
 from nautile.model.heads import NautileForSequenceClassification
 from nautile.model.places import Stamp, fingerprint, locate, stamp
@@ -114,7 +114,7 @@ def _adapted(place: Path, known: dict[str, Any]) -> PreTrainedModel:
         with quiet():
             merged = PeftModel.from_pretrained(with_labels(base, known["labels"]), str(place)).merge_and_unload()
     except (ValueError, RuntimeError, KeyError, OSError, TypeError, AttributeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise NautileError(f"{place}: the adapter does not fit {base} ({reason})") from None
     return merged.eval()
 

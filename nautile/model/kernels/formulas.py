@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from nautile.model.spectral import MASS_FLOOR
+from nautile.model.architecture import MASS_FLOOR
 
 FLOOR = tl.constexpr(MASS_FLOOR)
 

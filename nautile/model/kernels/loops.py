@@ -17,7 +17,8 @@ from numba import literally, njit, prange, types
 from numba.extending import overload
 from numpy.polynomial import Chebyshev, Polynomial
 
-from nautile.model.spectral import MASS_FLOOR, Sums
+from nautile.model.architecture import MASS_FLOOR
+from nautile.model.spectral import Sums
 
 # Sums may be reordered and products fused; infinities and NaN stay what they are.
 COMPILED: Any = {
