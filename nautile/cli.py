@@ -22,7 +22,7 @@ from nautile.tasks.finetune.command_line import finetune
 
 if TYPE_CHECKING:
     from nautile.model.heads import NautileForCausalLM
-    from nautile.tasks.judge import Table
+    from nautile.tasks.row_judge import RowJudge
 
 app = typer.Typer(
     help="Structured judgments from large volumes of text.",
@@ -132,7 +132,7 @@ def classify(
         device=device,
     )
 
-    def load() -> "Table":
+    def load() -> "RowJudge":
         from nautile.tasks.classify import load_judge
 
         return load_judge(asked, threads)

@@ -1,7 +1,4 @@
-"""What libraries tell each other is not for our users: torchao of kernels for other machines, transformers of its past.
-
-torchao speaks when transformers imports it, transformers when peft asks for what it will soon call otherwise.
-"""
+"""Silence messages that users can do nothing about: torchao's log on import, FutureWarnings that peft causes."""
 
 import logging
 import warnings

@@ -10,11 +10,10 @@ from nautile.pretraining.spectral import CHUNK
 
 def parameters(a: Architecture) -> dict[str, int]:
     """Parameters of the embedding, of one SCA block and of one attention block, and of the whole model."""
-    D, K, Q, H, M, P = a.d_model, a.memory_heads, a.query_heads, a.head_width, a.spectral_points, a.projection_width
+    D, K, H, M, P = a.d_model, a.memory_heads, a.head_width, a.spectral_points, a.projection_width
     kv = 2 * a.num_kv_heads * a.attention_width
     sca = D * P + a.conv_kernel * P + K * H * M + K * H * M + 4 * K  # projection, conv, θ, ω, four scalars a head
     sca += D * 2 * K * H + 2 * K * H + K * 2 * H * 2 * a.readout_expand * H + a.readout_width * D + D
-    assert K % Q == 0
     attention = 2 * D * D + D * kv + D * 2 * a.d_ff + 2 * a.d_ff + a.d_ff * D + D + 2 * D
     count = {"sca": a.layer_kinds.count("sca"), "attention": a.layer_kinds.count("attention")}
     embedding = a.vocab_size * D

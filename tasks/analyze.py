@@ -14,11 +14,12 @@ from nautile.tasks.decide import decide
 from nautile.tasks.frames import judged_frame
 from nautile.tasks.heads.head import Head
 from nautile.tasks.heads.loading import load_judging, load_task
-from nautile.tasks.judge import Finished, Table, calibrated
+from nautile.tasks.judge import calibrated
 from nautile.tasks.question import TASKS, Policy
+from nautile.tasks.row_judge import Finished, RowJudge
 
 
-class Panel(Table):
+class Panel(RowJudge):
     """Several heads, each with columns that begin with its name."""
 
     def __init__(self, heads: dict[str, tuple[Reader, Head]], detail: bool) -> None:

@@ -13,8 +13,9 @@ from nautile.model.places import Stamp, stamp
 from nautile.tasks.analyze import load_panel
 from nautile.tasks.frames import judged_frame
 from nautile.tasks.heads.loading import KEPT, load_judging, load_task
-from nautile.tasks.judge import HeadJudge, Judge, Table
+from nautile.tasks.judge import HeadJudge, Judge
 from nautile.tasks.question import BASE, DEFAULT_TASK, Policy, Question, question
+from nautile.tasks.row_judge import RowJudge
 from nautile.tasks.zero_shot.judge import load_zero_shot
 
 
@@ -41,7 +42,7 @@ def _cached_judge(asked: Question, stamp: Stamp) -> Judge:
     return judge_for(asked)
 
 
-def load_judge(asked: Question | None = None, threads: int | None = None) -> Table:
+def load_judge(asked: Question | None = None, threads: int | None = None) -> RowJudge:
     """As `judge_for`, with torch's number of threads set; several tasks, comma-separated, are judged together."""
     if threads is not None:
         if threads < 1:

@@ -10,15 +10,15 @@ from rich.console import Console
 from nautile.errors import NautileError
 from nautile.tasks.files.chunks import CHUNK_ROWS
 from nautile.tasks.files.tally import order_remark
-from nautile.tasks.judge import Table
 from nautile.tasks.once import Once
 from nautile.tasks.progress import Meter
+from nautile.tasks.row_judge import RowJudge
 
 SHOW_PROGRESS_FROM = 1000
 DTYPES: dict[pa.DataType, Any] = {pa.float64(): "float64", pa.int64(): "int64", pa.string(): object}
 
 
-def judged_frame(judge: Table, texts: Any, column: str | None, progress: bool | None) -> pd.DataFrame:
+def judged_frame(judge: RowJudge, texts: Any, column: str | None, progress: bool | None) -> pd.DataFrame:
     """The judge's columns for `texts`, on the input's own index.
 
     `attrs["remark"]` says how far the probabilities can be trusted, and how often the order of labels decides.

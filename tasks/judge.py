@@ -1,8 +1,7 @@
-"""Texts to result columns: every row keeps its place, none is cut without a word, each distinct text is read once."""
+"""One judgment a text, of a head or of anything that measures how well labels fit."""
 
-from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +9,10 @@ import pyarrow as pa
 
 from nautile.engine.reader import Reader
 from nautile.tasks.calibrate import Array, Calibration, Kind
-from nautile.tasks.cells import read_cell
 from nautile.tasks.decide import check_policy, decide
 from nautile.tasks.heads.head import Head
 from nautile.tasks.question import Policy
-
-NOTHING: dict[str, Any] = {"windows": 0}  # in rows without a text; None elsewhere
-Finished = Callable[[int], None]
+from nautile.tasks.row_judge import Finished, RowJudge
 
 
 class Measured(NamedTuple):
@@ -27,54 +23,6 @@ class Measured(NamedTuple):
     more: dict[str, list[float]]
 
 
-class Table(ABC):
-    """Result columns for any list of cells; what is asked of a text is the subclass's."""
-
-    @property
-    @abstractmethod
-    def columns(self) -> dict[str, pa.DataType]:
-        """The result's columns, in order, and their types; windows and note are among them."""
-
-    @property
-    def main(self) -> tuple[str, str]:
-        """The columns of the label that summaries count, and of its confidence."""
-        return "label", "confidence"
-
-    @property
-    def remark(self) -> str:
-        """What a reader of the results must know of their probabilities."""
-        return ""
-
-    @property
-    def spared(self) -> str:
-        """How much reading was spared so far, where that can be told."""
-        return ""
-
-    @abstractmethod
-    def read(self, texts: Sequence[str], finished: Finished) -> dict[str, list[Any]]:
-        """The columns for distinct texts that hold something; `finished` gets the index of each that is done."""
-
-    def __call__(
-        self, cells: Sequence[Any], progress: Callable[[int], None] = lambda rows: None
-    ) -> dict[str, list[Any]]:
-        """The columns of the result, as long as `cells` and in their order; the same for the same list.
-
-        `progress` is called with the number of rows finished since the last call.
-        """
-        found = [read_cell(cell) for cell in cells]
-        repeats = Counter(cell.text for cell in found if cell.text is not None)
-        texts = list(repeats)
-        place = {text: n for n, text in enumerate(texts)}
-        progress(len(found) - repeats.total())
-        of_texts = self.read(texts, lambda index: progress(repeats[texts[index]]))
-        return {name: self._scattered(name, of_texts[name], found, place) for name in self.columns}
-
-    @staticmethod
-    def _scattered(name: str, values: list[Any], cells: Iterable[Any], place: dict[str, int]) -> list[Any]:
-        without = (lambda cell: cell.note) if name == "note" else lambda cell: NOTHING.get(name)
-        return [without(cell) if cell.text is None else values[place[cell.text]] for cell in cells]
-
-
 def calibrated(calibration: Calibration | None) -> str:
     """How far probabilities can be trusted, in words."""
     if calibration is None:
@@ -82,7 +30,7 @@ def calibrated(calibration: Calibration | None) -> str:
     return f"calibrated on {calibration.source}: ECE {calibration.ece:.3f}"
 
 
-class Judge(Table):
+class Judge(RowJudge):
     """One judgment a text: label, confidence, a probability a label, and what the policy adds."""
 
     def __init__(self, labels: Sequence[str], kind: Kind, calibration: Calibration | None, policy: Policy) -> None:

@@ -1,24 +1,15 @@
 """A text that comes again in a run is not judged again, and gets the very same answer."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
+from nautile.tasks.row_judge import RowJudge
+
 MOST = 1 << 17  # values kept, of the newest texts: some 6 MB
 KEY = "text"
-
-
-class Judging(Protocol):
-    """What answers for a list of cells, in its order."""
-
-    @property
-    def columns(self) -> Mapping[str, pa.DataType]:
-        """The columns of its answers, and their types."""
-
-    def __call__(self, cells: list[Any], progress: Callable[[int], None], /) -> Mapping[str, list[Any]]:
-        """The columns, as long as `cells`; `progress` gets the number of rows finished since its last call."""
 
 
 class Once:
@@ -28,7 +19,7 @@ class Once:
     on the rows alone, and a resumed run answers to the last bit as an undisturbed one.
     """
 
-    def __init__(self, judge: Judging) -> None:
+    def __init__(self, judge: RowJudge) -> None:
         self.judge = judge
         self._rows: dict[bytes, tuple[Any, ...]] = {}
         self._added: dict[bytes, tuple[Any, ...]] = {}

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nautile.errors import NautileError
-from nautile.tasks.documents import distinct_keys
 from nautile.tasks.extras import require
-from nautile.tasks.files.values import mended
+from nautile.tasks.files.values import distinct_keys, mended
 from nautile.tasks.names import check_labels
 
 DEFAULT_TASK = "sentiment"

@@ -414,7 +414,8 @@ def write(path: Path, texts: Sequence[str]) -> None:
 
 
 def test_what_is_kept_back_is_not_gathered(tmp_path: Path) -> None:
-    write(tmp_path / "corpus" / "talk.jsonl.xz", ["User: A first sentence.\nAssistant: Kept  back!"])
+    write(tmp_path / "corpus" / "talk.jsonl.xz", ["User: A first sentence."])
+    write(tmp_path / "corpus" / "told.jsonl.xz", ["Kept  back!"])
     write(tmp_path / "data" / "intent" / "clinc150" / "train.jsonl.xz", ["an intent that must not be seen"])
     write(tmp_path / "data" / "topic" / "trec6" / "train.jsonl.xz", ["Who was first?"])
     write(tmp_path / "data" / "topic" / "trec6" / "dev.jsonl.xz", ["kept back"])
@@ -423,8 +424,7 @@ def test_what_is_kept_back_is_not_gathered(tmp_path: Path) -> None:
         file.write(json.dumps(news) + "\n")
     found = {key(text) for text in gather(tmp_path / "corpus", tmp_path / "data")}
     assert not any("news" in text for text in found)
-    assert "afirstsentence" in found or "afirstsentencekeptback" in found
-    assert "whowasfirst" in found
+    assert {"afirstsentence", "whowasfirst"} <= found
     assert not found & {"keptback", "anintentthatmustnotbeseen"}
     with pytest.raises(NautileError, match=r"no \.jsonl\.xz files"):
         gather(tmp_path / "nothing", tmp_path / "nothing")

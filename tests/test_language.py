@@ -22,7 +22,7 @@ from nautile.tasks.backbone.run import Part, Run, adamw
 from nautile.tasks.bench.command_line import app
 from nautile.tasks.bench.language import language
 from nautile.tasks.bench.language_results import ALL, Language
-from nautile.tasks.documents import HELD_OUT, documents, sources
+from nautile.tasks.corpus import HELD_OUT, documents, sources
 
 TEXTS = [f"In the year {n} the old mill by the river was sold once more." for n in range(2 * HELD_OUT + 3)]
 STEPS = 30

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 from tiktoken_ext import openai_public
-from transformers import AddedToken, AutoTokenizer, PreTrainedConfig
+from transformers import AddedToken, AutoTokenizer
 
+import nautile
 from nautile.errors import NautileError
 from nautile.model import vocabulary as module
-from nautile.model.tokenizer import NautileTokenizer, register
+from nautile.model.config import NautileConfig
+from nautile.model.tokenizer import NautileTokenizer
 from nautile.model.vocabulary import ALL_RANKS, WINDOW, Vocabulary, without_surrogates
 
 OURS = Vocabulary()
@@ -370,13 +372,10 @@ def test_pickle_of_the_face(tokenizer):
     assert pickle.loads(pickle.dumps(tokenizer))(INJECTION) == tokenizer(INJECTION)
 
 
-def test_auto_tokenizer_finds_it_once_registered(tmp_path):
-    class Config(PreTrainedConfig):
-        model_type = "nautile-tokenizer-test"
-
-    register(Config)
-    Config().save_pretrained(tmp_path)
+def test_auto_tokenizer_finds_it(tmp_path):
+    NautileConfig().save_pretrained(tmp_path)
     NautileTokenizer(ranks=500).save_pretrained(tmp_path)
+    nautile.register()
     assert AutoTokenizer.from_pretrained(tmp_path).vocabulary == Vocabulary(ranks=500)
 
 

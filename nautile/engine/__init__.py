@@ -1,1 +1,1 @@
-"""Batches without padding waste, and long texts read in windows."""
+"""Reading many texts fast: batches without waste, long texts in windows, shared prefixes read once; and scoring."""

@@ -21,7 +21,7 @@ from nautile.model.model import NautileModel
 
 WINDOW_TOKENS = 128
 BLOCK = 1024  # texts that are sorted by length; meanwhile the next ones are encoded
-PREFIX_TOKENS = 16_384  # that the rows of a batch continue from: each row has attention's keys and values of its own
+PREFIX_TOKENS = 16_384  # most that the rows of a batch continue from: attention's keys and values are copied for each
 
 
 class Vectors(NamedTuple):

@@ -31,10 +31,7 @@ def locate(model: str | Path) -> str:
 
 
 def stamp(model: str | Path) -> Stamp:
-    """Path, and name, size and time of change of a model's files: another stamp, another model.
-
-    Other names are their own.
-    """
+    """Tells a model's files by path, size and time of change, so that caches notice another; a hub id tells itself."""
     if str(model) not in SHIPPED and not _exists(model):
         return str(model), ()
     place = Path(locate(model))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from transformers import AddedToken, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizer
+from transformers import AddedToken, PreTrainedTokenizer
 
 from nautile.errors import NautileError
 from nautile.model.vocabulary import Layout, Vocabulary, without_surrogates
@@ -144,11 +144,6 @@ class NautileTokenizer(PreTrainedTokenizer):
                 known = ", ".join(self.vocabulary.control)
                 raise NautileError(f"token {token!r} cannot be added, the vocabulary is fixed: use one of {known}")
         return super()._add_tokens(new_tokens, special_tokens)
-
-
-def register(config_class: type[PreTrainedConfig]) -> None:
-    """Let `AutoTokenizer.from_pretrained` find `NautileTokenizer` for models of `config_class`."""
-    AutoTokenizer.register(config_class, tokenizer_class=NautileTokenizer, exist_ok=True)
 
 
 def _without_marks(value: Any) -> Any:

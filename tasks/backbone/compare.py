@@ -15,7 +15,7 @@ from torch import Tensor
 from nautile.tasks.backbone.export import load_student
 from nautile.tasks.backbone.objectives import Student
 from nautile.tasks.backbone.teacher import Teacher
-from nautile.tasks.documents import rows
+from nautile.tasks.corpus import rows
 from nautile.tasks.sheets import Sheet, print_sheet
 from nautile.tasks.zero_shot.labels import spoken
 

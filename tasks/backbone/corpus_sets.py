@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nautile.tasks.backbone.label_set import LabelSet, Wordings
 from nautile.tasks.backbone.texts import passages
-from nautile.tasks.documents import documents
+from nautile.tasks.corpus import documents
 
 MOST = 30_000  # texts a set
 LONGEST_TITLE = 90  # characters

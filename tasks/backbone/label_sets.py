@@ -7,7 +7,7 @@ import pandas as pd
 from nautile.tasks.backbone.corpus_sets import corpus_sets
 from nautile.tasks.backbone.label_set import LabelSet, Wordings
 from nautile.tasks.backbone.texts import held_out, key
-from nautile.tasks.documents import rows
+from nautile.tasks.corpus import rows
 from nautile.tasks.heads.rows import OUT_OF_SCOPE, intent_rows, part, topic_rows
 
 STARS = {

@@ -24,7 +24,7 @@ from nautile.tasks.backbone.export import language_model, load_student
 from nautile.tasks.backbone.objectives import alike
 from nautile.tasks.backbone.ranks import join, leave, once
 from nautile.tasks.backbone.run import Part, Run, adamw
-from nautile.tasks.documents import documents, rows, rows_to_learn, sources
+from nautile.tasks.corpus import documents, rows, rows_to_learn, sources
 
 PIECE = 1_000  # characters
 PER_SOURCE = 4_000_000  # characters

@@ -19,7 +19,7 @@ from nautile.errors import NautileError
 from nautile.tasks.backbone.teacher import Teacher
 from nautile.tasks.backbone.texts import EXCLUDED, held_out, key, save_json
 from nautile.tasks.backbone.vectors import Vectors
-from nautile.tasks.documents import rows
+from nautile.tasks.corpus import rows
 from nautile.tasks.zero_shot.labels import spoken
 
 COUNT = 120_000

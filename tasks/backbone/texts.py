@@ -15,7 +15,7 @@ import typer
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from nautile.errors import NautileError
-from nautile.tasks.documents import rows, rows_to_learn
+from nautile.tasks.corpus import rows, rows_to_learn
 
 LONGEST = 400  # characters
 PER_SOURCE = 40_000  # passages a file

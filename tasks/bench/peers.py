@@ -28,8 +28,8 @@ class Peer(NamedTuple):
 def vader(labels: Sequence[str]) -> Contender:
     """VADER, whatever `labels` are: its compound score as logits, so that the likeliest label is its authors' rule.
 
-    Of equal ones the first counts: a score at a threshold is not neutral, and between negative and positive alone, a
-    text without a known word is negative.
+    Ties go to the first label: a score at a threshold is not neutral, and between negative and positive alone a text
+    without a known word is negative.
     """
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 

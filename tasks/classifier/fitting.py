@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from nautile.tasks.classifier.targets import Targets
 from nautile.tasks.classifier.tuned import Tuned, tune
 from nautile.tasks.classifier.vectors import read_vectors, read_words
 
-Method = Literal["auto", "linear", "lora", "full"]
 METHODS = ("auto", "linear", "lora", "full")
 TUNING_FROM = 2000  # rows
 TUNING_FROM_PER_CLASS = 20  # rows, on average

@@ -1,7 +1,7 @@
 """What scikit-learn hands over as X: a column of texts, in any of the shapes that it comes in."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,7 @@ from nautile.errors import NautileError
 from nautile.tasks.cells import read_cell
 from nautile.tasks.wording import few
 
-Empty = Literal["error", "zero"]
 EMPTY = ("error", "zero")
-SHOWN = 5
 
 
 def texts_of(X: Any, empty: str = "error") -> list[str | None]:

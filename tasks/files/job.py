@@ -16,23 +16,8 @@ from nautile.tasks.files.tally import Tally, tally_of
 from nautile.tasks.files.values import mended
 from nautile.tasks.files.workspace import Workspace
 from nautile.tasks.files.writers import Results, Writer
-from nautile.tasks.once import Judging, Once
-
-
-class Judge(Judging, Protocol):
-    """What `nautile.tasks.classify.load_judge` gives; windows, note and those of `main` are among its columns."""
-
-    @property
-    def main(self) -> tuple[str, str]:
-        """The columns of the label that summaries count, and of its confidence."""
-
-    @property
-    def remark(self) -> str:
-        """What a reader of the results must know, or nothing."""
-
-    @property
-    def spared(self) -> str:
-        """How much reading was spared so far, or nothing."""
+from nautile.tasks.once import Once
+from nautile.tasks.row_judge import RowJudge
 
 
 class Watcher(Protocol):
@@ -54,7 +39,7 @@ class Job:
 
     source: Source
     rows: Rows
-    judge: Judge
+    judge: RowJudge
     column: str
     prefix: str = ""
 
@@ -146,7 +131,7 @@ class Job:
 
 
 @contextmanager
-def opened_job(source: Source, load: Callable[[], Judge], column: str | None, prefix: str) -> Iterator[Job]:
+def opened_job(source: Source, load: Callable[[], RowJudge], column: str | None, prefix: str) -> Iterator[Job]:
     """Open the source, settle its text column, and only then load the judge.
 
     Raises NautileError for a column that isn't there and for result columns that the input has already.

@@ -9,9 +9,8 @@ from itertools import chain, islice
 from typing import Never
 
 from nautile.errors import NautileError
-from nautile.tasks.documents import distinct_keys
 from nautile.tasks.files.chunks import ListChunk, grouped
-from nautile.tasks.files.values import has_halves
+from nautile.tasks.files.values import distinct_keys, has_halves
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 

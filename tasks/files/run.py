@@ -14,7 +14,7 @@ from nautile.errors import NautileError
 from nautile.model.places import stamp
 from nautile.tasks.files.delimited import Dialect
 from nautile.tasks.files.formats import Format, check_kind, format_of
-from nautile.tasks.files.job import Job, Judge, opened_job, prepared
+from nautile.tasks.files.job import Job, opened_job, prepared
 from nautile.tasks.files.readers import FileSource, Source, TextSource
 from nautile.tasks.files.tally import Tally
 from nautile.tasks.files.terminal import Preview
@@ -22,6 +22,7 @@ from nautile.tasks.files.workspace import Workspace
 from nautile.tasks.files.writers import writer_for
 from nautile.tasks.progress import Meter
 from nautile.tasks.question import BASE, Question
+from nautile.tasks.row_judge import RowJudge
 
 
 def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
@@ -62,8 +63,8 @@ class Request:
     overwrite: bool = False
     quiet: bool = False
 
-    def run(self, load: Callable[[], Judge], identity: Mapping[str, object]) -> None:
-        """Judge the input with what `load` gives; raises NautileError.
+    def run(self, load: Callable[[], RowJudge], identity: Mapping[str, object]) -> None:
+        """RowJudge the input with what `load` gives; raises NautileError.
 
         `identity` says which judge that is; see `judge_identity`.
         """

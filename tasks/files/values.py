@@ -5,6 +5,7 @@ import json
 import math
 import re
 from datetime import date, time
+from typing import Any
 
 _HALVES = re.compile("[\ud800-\udfff]")
 
@@ -17,6 +18,14 @@ def has_halves(text: str) -> bool:
 def mended(text: str) -> str:
     """`text` with U+FFFD in place of every lone half of a surrogate pair."""
     return _HALVES.sub("\ufffd", text) if has_halves(text) else text
+
+
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What a JSON object holds, for `object_pairs_hook`; raises ValueError where a key stands in it twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object, so one of its values would be lost")
+    return found
 
 
 def plain(value: object) -> object:

@@ -21,7 +21,7 @@ from nautile.tasks.finetune.split import Split, given_split, split_rows
 from nautile.tasks.labelled import Labelled, read_labelled
 from nautile.tasks.wording import few
 
-NEEDED = ("accelerate", "matplotlib", "peft", "yaml")
+NEEDED = ("accelerate", "matplotlib", "peft", "scipy", "yaml")
 
 
 class _Trained(NamedTuple):

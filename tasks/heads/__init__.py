@@ -1,1 +1,1 @@
-"""The built-in heads: the data they learn from, how they are trained and measured."""
+"""Heads: what they are and how they load; and how the built-in ones are made, from which rows."""

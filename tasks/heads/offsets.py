@@ -15,8 +15,8 @@ PENALTY = 1.0  # of an offset's square, beside a row's log loss: labels of few r
 def fit_offsets(logits_NC: Array, truth_N: NDArray[np.int64], folds_N: NDArray[np.int64]) -> tuple[Array, Array]:
     """Offsets (C), and the logits (N,C) with offsets added that were fitted without the row's own fold.
 
-    They are zero where they make rows that they were not fitted to less likely, at a temperature that is fitted to the
-    same rows as they: of few rows a label they learn chance.
+    They are zero unless they lower the cross-validated log loss against a temperature alone: with few rows a label they
+    would fit noise.
     """
     moved_NC, losses = np.array(logits_NC, dtype=float), np.zeros(2)
     for fold in range(FOLDS):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from nautile.tasks.backbone.teacher import Teacher
 from nautile.tasks.backbone.texts import key, save_json
-from nautile.tasks.documents import rows
+from nautile.tasks.corpus import rows
 from nautile.tasks.heads.halves import calibrates, kept_back
 from nautile.tasks.heads.topics import topic_passages
 

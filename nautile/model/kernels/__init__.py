@@ -5,7 +5,7 @@ On a GPU (Triton, extra `gpu`):
 | file                     | subject                                               | equals                       |
 |--------------------------|-------------------------------------------------------|------------------------------|
 | `use`                    | `use_kernels()` puts them into the model              |                              |
-| `conv`                   | causal convolution and SiLU, forward and backward     | `F.silu(sca.causal_conv(…))` |
+| `conv`                   | causal convolution and SiLU, forward and backward     | `sca.conv_silu`              |
 | `scan`                   | steps 3 to 5 over a sequence, differentiable          | `spectral.sca_chunked`       |
 | `scan_forward`, `_back…` | its kernels: a walk over the chunks and the walk back |                              |
 | `step`                   | steps 3 to 5 of one token, forward only               | `spectral.sca_step`          |

@@ -1,4 +1,4 @@
-"""Files of rows in JSON, and the documents of a corpus: most are to learn from, every fiftieth to measure on."""
+"""Rows of .jsonl.xz files, and the documents of a corpus: most to learn from, every fiftieth to measure on."""
 
 import json
 import lzma
@@ -9,14 +9,6 @@ from typing import Any
 from nautile.errors import NautileError
 
 HELD_OUT = 50
-
-
-def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What a JSON object holds, for `object_pairs_hook`; raises ValueError where a key stands in it twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object, so one of its values would be lost")
-    return found
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
