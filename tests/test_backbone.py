@@ -440,6 +440,10 @@ def test_passages_are_whole_and_leave_out_who_speaks() -> None:
     [
         ("A. Person\n\nA. Person (born 1970) is a Scottish footballer who plays in goal.", "sport"),
         ("B. Person\n\nB. Person was a bishop and politician.", None),
+        ("Maker\n\nMaker is a brewery and airline.", "business and economy"),
+        ("Maker\n\nMaker is an American software company based in Utah.", "science and technology"),
+        ("Net\n\nNet was a search engine.", "science and technology"),
+        ("School\n\nSchool is a college of computing.", None),
         ("Thing\n\nThing is a thing.", None),
         ("Thing\n\nNothing is defined here", None),
     ],

@@ -548,3 +548,20 @@ def test_copies_and_pickles_predict_the_same(linear: Classifier) -> None:
     linear.fit(X, y)
     for other in (copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):
         np.testing.assert_array_equal(other.predict_proba(X), linear.predict_proba(X))
+
+
+def test_numbers_are_the_same_labels_whole_or_not(linear: Classifier) -> None:
+    X, y = ["a first text", "another one"] * 15, [[1, 2], [3]] * 15
+    fitted = linear.set_params(multi_label=True).fit(X, y)
+    exact = fitted.score(X, y)
+    assert fitted.score(X, [[float(label) for label in row] for row in y]) == exact > 0
+    with pytest.raises(NautileError, match=r"no labels in rows \[0, 1"):
+        fitted.score(X, [None] * 30)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        fitted.score(X, y[:-1])
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_label_in_a_list_is_named(linear: Classifier, missing: Any) -> None:
+    with pytest.raises(NautileError, match=r"y holds a missing label in rows \[1\]"):
+        linear.set_params(multi_label=True).fit(["a", "b", "c"], [["x"], [missing, "y"], ["z"]])

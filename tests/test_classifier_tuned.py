@@ -189,7 +189,8 @@ def test_fine_tuning_for_real(base: str, tmp_path: Path, method: str, calibrate:
     reader, head = load_judging(tmp_path / "saved")
     assert head.labels == ("a", "fruit", "note_")
     assert (head.calibration is not None) == (tuned.calibration_ is not None) == calibrate
-    assert (tmp_path / "saved" / "README.md").exists() == calibrate
+    assert (tmp_path / "saved" / "metrics.json").exists() == calibrate
+    assert not (tmp_path / "saved" / "README.md").exists()  # it would tell of the run's folder
     np.testing.assert_allclose(head.probabilities(reader(X).vectors_ND), shares, atol=1e-5)
     np.testing.assert_array_equal(Classifier.load(tmp_path / "saved").predict_proba(X), shares)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(tuned)).predict_proba(X), shares)

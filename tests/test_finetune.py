@@ -27,7 +27,7 @@ import nautile
 from nautile.engine.batching import pad_right
 from nautile.engine.words import BUCKETS
 from nautile.errors import NautileError
-from nautile.model.checkpoints import save, vocabulary_of
+from nautile.model.checkpoints import load, save, vocabulary_of
 from nautile.model.heads import NautileForCausalLM, NautileForSequenceClassification
 from nautile.model.model import NautileModel
 from nautile.model.places import fingerprint
@@ -41,7 +41,7 @@ from nautile.tasks.finetune.model import trainable
 from nautile.tasks.finetune.options import Options, make_options, write_config
 from nautile.tasks.finetune.run import finetune
 from nautile.tasks.finetune.samples import AlikeLengths, Samples
-from nautile.tasks.finetune.split import Split, split_rows
+from nautile.tasks.finetune.split import Split, given_split, split_rows
 from nautile.tasks.finetune.validate import scores
 from nautile.tasks.heads.head import load_head, read_about, to_unit
 from nautile.tasks.heads.loading import load_judging
@@ -523,8 +523,9 @@ def test_reach_is_counted_and_a_low_one_is_warned_of(base: str) -> None:
     weights = sum(p.numel() for p in model.parameters())
     q_proj, k_proj = (getattr(model.model.blocks[2].attention, name).weight.numel() for name in ("q_proj", "k_proj"))
     _, reach = adapt(model, Options(targets=["q_proj", "k_proj"], rank=2))
-    assert reach.weights == weights
-    assert reach.training == 2 * (32 + 32) + 2 * (32 + 16) + 2 * 32 + 2
+    adapters, score = 2 * (32 + 32) + 2 * (32 + 16), 2 * 32 + 2
+    assert reach.weights == weights + adapters
+    assert reach.training == adapters + score
     assert reach.adapted == q_proj + k_proj
     assert reach.lines()[0].startswith("warning: the targets reach only")
     _, wide = adapt(trainable(base, ("a", "b"), 0), Options())
@@ -678,3 +679,36 @@ def test_the_signature_tells_every_option() -> None:
     assert set(Options.model_fields) <= shown
     checked: Callable[..., Path] = finetune
     assert checked.__doc__ is not None
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_checkpoint_says_which_kind_of_judgment_it_gives(tmp_path: Path, base: str) -> None:
+    options = {"base": base, "method": "full", **FITTING["full"]}
+    for kind, problem in (("single", "single_label_classification"), ("multi", "multi_label_classification")):
+        folder = finetune(frame(kind, rows=24), kind=kind, output=tmp_path / kind, **options)
+        assert load(folder).config.problem_type == problem
+        for file in ("head.json", "config.yaml"):
+            (folder / file).unlink()
+        assert load_judging(folder)[1].kind == kind
+
+
+def test_what_gives_numbers_gives_no_labels(tmp_path: Path) -> None:
+    save(
+        tiny.model(NautileForSequenceClassification, vocab_size=300, num_labels=1, problem_type="regression"), tmp_path
+    )
+    with pytest.raises(NautileError, match="gives numbers"):
+        load_judging(tmp_path)
+
+
+def test_labels_that_lose_their_last_row_to_learn_from_are_named() -> None:
+    rows = read_labelled(frame(rows=12))
+    kept = np.array(rows.labels)[rows.truth] == rows.labels[0]
+    split = given_split(rows, rows.where(kept))
+    assert split.notes[-1] == f"no row is left to learn {rows.labels[0]} from"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_adapter_is_no_whole_model(tmp_path: Path, base: str) -> None:
+    folder = finetune(frame(rows=24), output=tmp_path / "run", base=base, **QUICK)
+    with pytest.raises(NautileError, match="holds an adapter, no whole model"):
+        load(folder)

@@ -55,3 +55,15 @@ def test_an_option_that_the_method_does_not_use_is_refused_wherever_it_stands(tm
 def test_what_is_unused_is_an_option() -> None:
     assert all(set(names) <= set(Options.model_fields) for names in UNUSED.values())
     assert not set(TRAINING) & set(UNUSED["full"])
+
+
+def test_what_stands_twice_in_a_configuration_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 1\nrank: 4\nseed: 2\n")
+    with pytest.raises(NautileError, match="seed stands twice"):
+        make_options({}, tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "alpha", "weight_decay"])
+def test_numbers_are_finite(name: str) -> None:
+    with pytest.raises(NautileError, match=f"{name}: Input should be a finite number, not inf"):
+        make_options({name: float("inf")})

@@ -8,7 +8,8 @@ import torch
 from tiny import close, pad, tokens
 from torch import nn
 
-from nautile.model.checkpoints import register
+from nautile.errors import NautileError
+from nautile.model.checkpoints import register, save, vocabulary_of
 from nautile.model.heads import (
     NautileForCausalLM,
     NautileForSequenceClassification,
@@ -158,3 +159,24 @@ def test_pipeline_classifies_texts_in_batches(side: str) -> None:
         (single,) = classify(text)
         assert together["label"] == single["label"]
         assert together["score"] == pytest.approx(single["score"], abs=1e-5)
+
+
+def test_a_backbone_is_not_taken_for_a_language_model(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    register()
+    tiny.model(NautileModel).save_pretrained(tmp_path)
+    for kind in (AutoModelForCausalLM, NautileForCausalLM):
+        with pytest.raises(NautileError, match="a backbone, no language model"):
+            kind.from_pretrained(tmp_path)
+
+
+def test_texts_are_cut_as_before_where_the_embedding_was_resized(tmp_path: Path) -> None:
+    model = tiny.model(NautileForCausalLM, vocab_size=300)
+    model.resize_token_embeddings(300, pad_to_multiple_of=64)
+    assert (model.config.vocab_size, vocabulary_of(model.config).size) == (320, 300)
+    save(model, tmp_path)
+    again = NautileForCausalLM.from_pretrained(tmp_path)
+    assert (again.lm_head.weight.shape[0], vocabulary_of(again.config).ranks) == (320, 292)
+    with pytest.raises(NautileError, match="256 tokens are fewer than the vocabulary's 320"):
+        again.resize_token_embeddings(256)

@@ -9,8 +9,10 @@ from tiny import close
 
 from nautile.engine import scoring
 from nautile.engine.scoring import score
+from nautile.errors import NautileError
 from nautile.model.checkpoints import vocabulary_of
 from nautile.model.heads import NautileForCausalLM
+from nautile.model.model import NautileModel
 
 TEXTS = ["one", "", "a somewhat longer text, with a comma", "Grüße 🐚", "word " * 60]
 
@@ -52,3 +54,11 @@ def test_no_texts_no_likelihoods(model: NautileForCausalLM) -> None:
 
 def test_half_a_surrogate_pair_is_three_bytes(model: NautileForCausalLM) -> None:
     assert score(model, ["a \ud800"])[0].size == len("a \ufffd".encode())
+
+
+def test_what_cannot_be_scored_is_refused(model: NautileForCausalLM) -> None:
+    with pytest.raises(NautileError, match="predicts no tokens"):
+        score(tiny.model(NautileModel), ["a"])  # type: ignore[arg-type]
+    for odd in ("abc", [None]):
+        with pytest.raises(NautileError, match="takes a list of texts"):
+            score(model, odd)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from nautile.engine.batching import batches, pad_right
+from nautile.errors import NautileError
 from nautile.model.checkpoints import vocabulary_of
 from nautile.model.heads import NautileForCausalLM
 from nautile.model.state import NautileState
@@ -30,7 +31,17 @@ class Likelihood(NamedTuple):
 
 
 def score(model: NautileForCausalLM, texts: Sequence[str]) -> list[Likelihood]:
-    """The likelihoods of `texts`, in their order, each from its first token to its last, however long it is."""
+    """The likelihoods of `texts`, in their order, each from its first token to its last, however long it is.
+
+    Raises:
+        NautileError: a model that predicts no tokens, or what is no list of texts.
+    """
+    if model.get_output_embeddings() is None:
+        raise NautileError(
+            f"a {type(model).__name__} predicts no tokens; nautile.Nautile.from_pretrained reads one that does"
+        )
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise NautileError("score takes a list of texts, each a str")
     vocabulary = vocabulary_of(model.config)
     rows = [[vocabulary.eos_id, *ids] for ids in vocabulary.encode_batch(texts)]
     found = [Likelihood(0.0, 0, 0)] * len(rows)

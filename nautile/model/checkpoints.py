@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -30,7 +31,7 @@ from nautile.model.model import NautileModel
 from nautile.model.places import check_new, locate, make_readable
 from nautile.model.released import from_released, is_released, read_config
 from nautile.model.tokenizer import NautileTokenizer
-from nautile.model.vocabulary import Vocabulary
+from nautile.model.vocabulary import Layout, Vocabulary
 
 LANGUAGE = "language"
 HEADS: dict[str, type[PreTrainedModel]] = {
@@ -72,16 +73,19 @@ def load(
     place = locate(model)
     if Path(place).exists() and is_released(Path(place)):
         return from_released(Path(place)).to(dtype)
+    for file, what in (("adapter_config.json", "an adapter"), ("head.safetensors", "a head")):
+        if (Path(place) / file).is_file():
+            raise NautileError(f"{place}: holds {what}, no whole model; nautile.classify(texts, model=…) takes it")
     if (own := Path(place) / "config.json").is_file() and (kind := read_config(own).get("model_type")) != "nautile":
         raise NautileError(f"{place}: holds a model of type {kind!r}, not a Nautile checkpoint")
     options = {"revision": revision or "main", "token": token}
     try:
-        with _quiet():
+        with without_bars():
             config = NautileConfig.from_pretrained(place, **options)
         head = HEADS.get((config.architectures or ["NautileForCausalLM"])[0])
         if head is None:
             raise NautileError(f"{place}: architecture {config.architectures} is not one of {', '.join(HEADS)}")
-        with _quiet():
+        with without_bars():
             loaded, info = head.from_pretrained(
                 place, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
             )
@@ -95,7 +99,7 @@ def load(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Without transformers' bar for the few tensors of a checkpoint, and without the hub's report of each try."""
     shown, verbosity = logging.is_progress_bar_enabled(), hub_logging.get_verbosity()
     logging.disable_progress_bar()
@@ -110,9 +114,7 @@ def _quiet() -> Iterator[None]:
 
 def vocabulary_of(config: NautileConfig) -> Vocabulary:
     """The vocabulary that a model's ids belong to."""
-    if config.tokenizer_layout == "released":
-        return Vocabulary("released", 100_256)
-    return Vocabulary("nautile", config.vocab_size - 8)
+    return Vocabulary(cast(Layout, config.tokenizer_layout), config.vocabulary_ranks)
 
 
 def convert(source: Path, output: Path) -> NautileForCausalLM:
@@ -129,7 +131,7 @@ def convert(source: Path, output: Path) -> NautileForCausalLM:
 
 def save(model: PreTrainedModel, folder: Path) -> None:
     """Write a checkpoint folder: configuration, weights, and the tokenizer that belongs to them."""
-    with _quiet():
+    with without_bars():
         model.save_pretrained(folder)
     make_readable(Path(folder))
     vocabulary = vocabulary_of(model.config)

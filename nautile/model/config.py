@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 
 from nautile.errors import NautileError
 from nautile.model.architecture import Architecture, preset
+from nautile.model.vocabulary import ALL_RANKS, CONTROLS
 
 TOKENIZER_LAYOUTS = ("nautile", "released")
 POOLINGS = ("mean", "last")
@@ -15,7 +16,8 @@ class NautileConfig(Architecture, PreTrainedConfig):
     """Configuration of every Nautile model class.
 
     `tokenizer_layout` names how cl100k ranks become ids (see `vocabulary.py`); `pooling` says how a text's tokens
-    become one vector for sequence classification: the mean over its tokens, or the last one's.
+    become one vector for sequence classification: the mean over its tokens, or the last one's. `ranks` is how many
+    ranks the vocabulary has; None: all of `vocab_size` but the 8 control ids, as before the embedding was resized.
     """
 
     model_type = "nautile"
@@ -30,6 +32,7 @@ class NautileConfig(Architecture, PreTrainedConfig):
     }
 
     tokenizer_layout: str = "nautile"
+    ranks: int | None = None
     pooling: str = "mean"
     use_cache: bool = True
     tie_word_embeddings: bool = True
@@ -45,6 +48,13 @@ class NautileConfig(Architecture, PreTrainedConfig):
         ):
             if value not in known:
                 raise NautileError(f"model configuration: {name} must be one of {', '.join(known)}, not {value!r}")
+
+    @property
+    def vocabulary_ranks(self) -> int:
+        """How many ranks of cl100k the vocabulary has."""
+        if self.tokenizer_layout == "released":
+            return ALL_RANKS
+        return self.vocab_size - CONTROLS if self.ranks is None else self.ranks
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:

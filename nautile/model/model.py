@@ -1,5 +1,7 @@
 """The backbone as a transformers model: embedding, blocks, and a last norm if there is one. Paper: section 2.1."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -38,6 +40,19 @@ class NautilePreTrainedModel(PreTrainedModel):
 
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
         super()._initialize_weights(module)  # as custom code, modules without parameters of their own are passed over
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
+        """As transformers does it; texts are cut into the same pieces as before.
+
+        Raises:
+            NautileError: fewer tokens than the vocabulary has.
+        """
+        ranks = self.config.vocabulary_ranks
+        if new_num_tokens is not None and new_num_tokens < self.config.vocab_size:
+            raise NautileError(f"{new_num_tokens:,} tokens are fewer than the vocabulary's {self.config.vocab_size:,}")
+        found: nn.Module = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+        self.config.ranks = ranks
+        return found
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -19,6 +19,8 @@ def locate(model: str | Path) -> str:
     Raises:
         NautileError: a name that is neither shipped nor a path nor of the form of a hub id.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise NautileError(f"a model is given by its name or path, not as {model!r}")
     if str(model) in SHIPPED:
         return str(files("nautile") / "assets" / str(model))
     if _exists(model):

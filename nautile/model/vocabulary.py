@@ -27,6 +27,7 @@ from nautile.errors import NautileError
 Layout = Literal["nautile", "released"]
 
 ALL_RANKS = 100_256
+CONTROLS = 8  # ids before the first rank, in the layout "nautile"
 WINDOW = 1024  # code points; at this length even the quadratic merge of old tiktoken releases is linear in the text
 
 _ASSET = "cl100k_base.tiktoken"
@@ -40,7 +41,7 @@ _CONTROL: dict[Layout, dict[str, int]] = {
     "nautile": {"<|pad|>": 0, "<|endoftext|>": 1} | {marker: 2 + n for n, marker in enumerate(_MARKERS)},
     "released": {"<|pad|>": 0, "<|endoftext|>": 100_282} | {marker: 100_278 + n for n, marker in enumerate(_MARKERS)},
 }
-_FIRST_RANK: dict[Layout, int] = {"nautile": 8, "released": 1}
+_FIRST_RANK: dict[Layout, int] = {"nautile": CONTROLS, "released": 1}
 _RELEASED_SIZE = 100_300
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nautile.engine.batching import pad_right
 from nautile.engine.processor import prepare_training
 from nautile.engine.scoring import BATCH_TOKENS
+from nautile.model.checkpoints import vocabulary_of
 from nautile.model.heads import IGNORED, NautileForCausalLM
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.export import language_model, load_student
@@ -112,7 +113,7 @@ def main(
     torch.manual_seed(seed)
     model = begin(folder).to(device)
     once(lambda: (folder / "language").mkdir(exist_ok=True))
-    vocabulary = Vocabulary("nautile", model.config.vocab_size - 8)
+    vocabulary = vocabulary_of(model.config)
     objective = NextToken(vocabulary, pieces(corpus, seed), turns(data), BATCH_TOKENS * scale)
     run = Run(model, [adamw(model.named_parameters(), learning_rate)], folder / "language", minutes, seed)
     run.train({"next token": Part(objective)})

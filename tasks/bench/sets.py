@@ -11,6 +11,12 @@ from nautile.tasks.question import BASE
 Headline = Literal["accuracy", "macro_f1"]
 ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
 BASELINES = ("tfidf", "minilm")  # trained on a set's `train`
+NEWS = {  # AG News' topics, and the nearest ones of `topic`; its world news are those of states and wars
+    "World": "politics and government",
+    "Sports": "sport",
+    "Business": "business and economy",
+    "Science or Technology": "science and technology",
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ SETS = (
         rename={"oos": "out_of_scope"},
         halved=True,
     ),
+    BenchSet("news", "topic/agnews/test", "topic", rename=NEWS, restricted=True),
     _zero_shot("banking77", "intent/banking77/test"),
     _zero_shot("clinc150", "intent/clinc150/dev", without="oos", learned=True),
     _zero_shot("agnews", "topic/agnews/test"),

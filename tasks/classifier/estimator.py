@@ -18,7 +18,7 @@ from nautile.tasks.calibrate import Array, Calibration, choose, probabilities
 from nautile.tasks.classifier.fitting import METHODS, Fitted, LinearModel, Plan, fit_auto, fit_rows, fit_tuned
 from nautile.tasks.classifier.inputs import texts_of
 from nautile.tasks.classifier.linear import Rows
-from nautile.tasks.classifier.targets import Targets, as_given, merge, read_targets
+from nautile.tasks.classifier.targets import Targets, as_given, label_lists, merge, read_targets
 from nautile.tasks.classifier.tuned import check_options
 from nautile.tasks.classifier.vectors import absolute, groups_of, read_likeness, read_names, read_vectors, read_words
 
@@ -169,8 +169,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classes_")
         predicted = self.predict(X)
         if self._targets.form == "lists":
-            truth = [[row] if isinstance(row, str) else row for row in y]
-            right = [set(map(str, true)) == set(map(str, found)) for true, found in zip(truth, predicted, strict=True)]
+            truth = label_lists(y)
+            check_consistent_length(predicted, truth)
+            right = [set(true) == set(found) for true, found in zip(truth, predicted, strict=True)]
             return float(np.average(right, weights=sample_weight))
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 

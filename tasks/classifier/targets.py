@@ -87,10 +87,22 @@ def _walks(y: Any) -> bool:
     return not hasattr(y, "columns") and getattr(y, "ndim", 1) == 1 and hasattr(y, "__iter__")
 
 
-def _lists(y: Any) -> Targets:
+def label_lists(y: Any) -> list[Any]:
+    """The labels of each row.
+
+    Raises:
+        NautileError: a row that is no collection of labels, or holds a missing one.
+    """
     rows = [[row] if isinstance(row, str) else row for row in y]
     if wrong := [n for n, row in enumerate(rows) if not isinstance(row, COLLECTIONS)]:
         raise NautileError(f"y holds no labels in rows {wrong[:5]}; give an empty list where none applies")
+    if missing := [n for n, row in enumerate(rows) if any(label is None or label != label for label in row)]:
+        raise NautileError(f"y holds a missing label in rows {missing[:5]}; leave it out")
+    return rows
+
+
+def _lists(y: Any) -> Targets:
+    rows = label_lists(y)
     found = [label for row in rows for label in row]
     if not found:
         raise NautileError("y holds no label at all; there is nothing to learn")

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 OURS = ("data", "output", "validation", "text", "label", "labels", "kind", "method", "base", "config", "overwrite")
 
-OF_CALIBRATED = ("README.md", "metrics.json", "report.md")  # files that tell how calibrated probabilities did
+OF_RUN = ("README.md", "report.md", "config.yaml")  # files that name a run's folder, which is gone
+OF_CALIBRATED = ("metrics.json",)  # files that tell how calibrated probabilities did
 
 
 class Tuned:
@@ -33,8 +34,9 @@ class Tuned:
 
     @classmethod
     def read(cls, folder: Path) -> "Tuned":
-        """The files of a folder, without those in folders below it."""
-        return cls({path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()})
+        """The files of a folder that are not about this folder, without those in folders below it."""
+        files = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in OF_RUN)
+        return cls({path.name: path.read_bytes() for path in files})
 
     def uncalibrated(self) -> "Tuned":
         """The same without its calibration, and without the files that tell of it."""

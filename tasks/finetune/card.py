@@ -5,6 +5,7 @@ from pathlib import Path
 from nautile.tasks.calibrate import Kind
 from nautile.tasks.evaluate.tables import brief, span
 from nautile.tasks.finetune.outcome import Outcome
+from nautile.tasks.sheets import visible
 
 KINDS: dict[Kind, str] = {
     "single": "one of the labels",
@@ -30,13 +31,14 @@ def card(outcome: Outcome, name: str) -> str:
 def _what(outcome: Outcome) -> str:
     options, split, training = outcome.options, outcome.split, outcome.training
     labels = split.train.labels
-    shown = ", ".join(f"`{label}`" for label in labels[:MOST_LABELS])
+    shown = ", ".join(f"`{visible(label)}`" for label in labels[:MOST_LABELS])
     more = f" and {len(labels) - MOST_LABELS} more (head.json has all)" if len(labels) > MOST_LABELS else ""
     lines = [
         f"Base model: `{options.base}`. This folder holds {WHAT[options.method]}.",
         f"It gives a text {KINDS[split.train.kind]}. The {len(labels)} labels: {shown}{more}.",
         f"Trained on {outcome.learned:,} rows, validated on {len(split.valid.texts):,}{' of them' * options.refit}, "
-        f"in {training.seconds / 60:.1f} minutes; `config.yaml` repeats it.",
+        f"in {training.seconds / 60:.1f} minutes; `config.yaml` repeats it"
+        f"{', given the same rows' * (options.data is None)}.",
     ]
     return "\n\n".join([*lines, "\n".join(f"- {note}" for note in outcome.notes)]).rstrip()
 
@@ -86,7 +88,8 @@ def _limits(outcome: Outcome) -> str:
     if outcome.calibration is not None:
         sure = f"Probabilities were calibrated on {outcome.calibration.source}, and hold for texts like those."
     outside = outcome.options.out_of_scope
-    elsewhere = "gets one of them too" if outside is None else f"should get `{outside}`, as far as the rows taught it"
+    given = "may get some of them too" if outcome.split.train.kind == "multi" else "gets one of them too"
+    elsewhere = given if outside is None else f"should get `{outside}`, as far as the rows taught it"
     read = "It reads the whole of a text, a long one in windows, and averages over all tokens."
     if outcome.options.method != "head":
         read = (

@@ -56,7 +56,7 @@ def adapt(model: NautileForSequenceClassification, options: Options) -> tuple[An
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
-    weights = sum(parameter.numel() for parameter in model.parameters())
+    weights, score = (sum(parameter.numel() for parameter in part.parameters()) for part in (model, model.score))
     inner = _inner(model)
     layers = matched(model.model, options.targets)
     reached = {f"{layer}.weight" for layer in layers}
@@ -72,6 +72,7 @@ def adapt(model: NautileForSequenceClassification, options: Options) -> tuple[An
     adapted.peft_config["default"].base_model_name_or_path = options.base
     training = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
     rest = tuple(dict.fromkeys(_short(name) for name in inner if name not in reached))
+    weights += training - score  # the adapters'; what trains of `score` is a copy
     return adapted, Reach(weights, training, sum(inner[name] for name in reached), sum(inner.values()), rest)
 
 

@@ -29,7 +29,7 @@ TARGETS = ("in_proj", "gate_proj", "out_proj", "q_proj", "k_proj", "v_proj", "ff
 class Options(BaseModel):
     """The options of `finetune`; the defaults suit nautile-mini and a few hundred to some ten thousand rows."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     data: str | None = Field(None, description="File of labelled rows: CSV, TSV, JSONL or Parquet.")
     output: str | None = Field(None, description="Folder of the run.")
@@ -181,8 +181,15 @@ def _read(path: Path) -> dict[str, Any]:
     require("finetune", "yaml")
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names = [self.construct_object(name) for name, _ in node.value]
+            if twice := [name for n, name in enumerate(names) if name in names[:n]]:
+                raise yaml.YAMLError(f"{twice[0]} stands twice")
+            return super().construct_mapping(node, deep)
+
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise NautileError(f"{path}: cannot be read as YAML ({reason})") from None

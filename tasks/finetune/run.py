@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nautile.errors import NautileError
 from nautile.model.places import fingerprint, make_readable
+from nautile.quiet import quiet as quiet_libraries
 from nautile.tasks.calibrate import Array
 from nautile.tasks.evaluate.checks import check_folder
 from nautile.tasks.extras import require
@@ -30,6 +31,7 @@ class _Trained(NamedTuple):
     notes: tuple[str, ...]
 
 
+@quiet_libraries()
 def finetune(
     data: Any = None,
     *,
@@ -123,7 +125,7 @@ def _loaded(options: Options, split: Split) -> Any:
     from nautile.tasks.finetune.lora import matched
     from nautile.tasks.finetune.model import trainable
 
-    model = trainable(options.base, split.train.labels, options.seed)
+    model = trainable(options.base, split.train.labels, options.seed, split.train.kind)
     if options.method == "lora":
         matched(model.model, options.targets)
     return model

@@ -7,7 +7,7 @@ import numpy as np
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import FEWEST_ROWS, rarest
 from nautile.tasks.labelled import Labelled
-from nautile.tasks.wording import counted
+from nautile.tasks.wording import counted, few
 
 USUAL_SHARE = 0.1
 ENOUGH_TEXTS = 60
@@ -56,7 +56,15 @@ def given_split(train: Labelled, valid: Labelled) -> Split:
     notes = [] if keep.all() else [f"not trained on: {left} with a text of the validation rows"]
     if not keep.any():
         raise NautileError("every text of the data also stands in the validation rows; nothing is left to train on")
+    if lost := sorted(_labels_of(train) - _labels_of(train.where(keep))):
+        notes.append(f"no row is left to learn {few(lost)} from")
     return Split(train.where(keep), valid, [*(f"validation: {note}" for note in valid.notes), *notes])
+
+
+def _labels_of(rows: Labelled) -> set[str]:
+    """The labels that rows have."""
+    index = np.flatnonzero(rows.truth.any(axis=0)) if rows.kind == "multi" else np.unique(rows.truth)
+    return {rows.labels[n] for n in index}
 
 
 def _usual_share(texts: int, spare: int) -> float:

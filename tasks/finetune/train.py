@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from nautile.engine.memory import keep_pages
 from nautile.engine.processor import multiplies_bfloat16
+from nautile.model.checkpoints import without_bars
 from nautile.tasks.finetune.losses import balanced, make_loss
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.samples import AlikeLengths, Samples, collate
@@ -50,7 +51,8 @@ class _Trainer(Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The adapter, or the whole checkpoint; peft would else look for the base on the hub."""
         embedding = {"save_embedding_layers": False} if hasattr(self.model, "peft_config") else {}
-        self.model.save_pretrained(output_dir, **embedding)
+        with without_bars():
+            self.model.save_pretrained(output_dir, **embedding)
 
 
 def train(model: Any, split: Split, samples: Samples, options: Options, folder: Path, visible: bool) -> dict[str, Any]:

@@ -31,9 +31,8 @@ class Record(TrainerCallback):
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(newest) + "\n")
         if not math.isfinite(newest.get("loss", 0.0)):
-            raise NautileError(
-                f"the loss is not finite at update {newest['step']}: begin anew, learning_rate lower or bf16=False"
-            )
+            lower = f"learning_rate lower{' or bf16=False' * args.bf16}"
+            raise NautileError(f"the loss is not finite at update {newest['step']}: begin anew, {lower}")
 
 
 class Patience(TrainerCallback):

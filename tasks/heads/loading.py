@@ -16,12 +16,19 @@ from nautile.model.heads import NautileForSequenceClassification
 from nautile.model.places import Stamp, fingerprint, locate, stamp
 from nautile.model.released import read_config
 from nautile.quiet import quiet
+from nautile.tasks.calibrate import Kind
 from nautile.tasks.finetune.folder import unfinished
 from nautile.tasks.heads.head import Head, load_head, read_about
 from nautile.tasks.heads.precision import convert, dtype_of, settled
 from nautile.tasks.question import BASE, check_device, check_precision, check_task
 
 KEPT = 4  # models kept in memory
+# What transformers calls the kinds of judgment: which loss it takes, and whether `pipeline` ends in a softmax.
+PROBLEMS: dict[Kind, str] = {
+    "single": "single_label_classification",
+    "ordinal": "single_label_classification",
+    "multi": "multi_label_classification",
+}
 
 
 def load_task(task: str, precision: str = "float32", device: str = "cpu") -> tuple[Reader, Head]:
@@ -93,9 +100,13 @@ def _check_base(place: Path, base: str, about: Mapping[str, Any]) -> None:
 
 
 def _head_of(model: NautileForSequenceClassification, known: dict[str, Any]) -> Head:
+    """Its `score` layer; what `head.json` does not say, the configuration does."""
+    if model.config.problem_type == "regression":
+        raise NautileError(f"{model.name_or_path}: gives numbers (problem_type is regression), not labels")
     labels = tuple(str(model.config.id2label[n]) for n in range(model.config.num_labels))
+    kind = "multi" if model.config.problem_type == PROBLEMS["multi"] else "single"
     weight, bias = model.score.weight.detach().float().cpu(), model.score.bias.detach().float().cpu()
-    fields = {"labels": labels, "kind": "single", **known}
+    fields = {"labels": labels, "kind": kind, **known}
     return Head(weight_CD=weight, bias_C=bias, **fields)
 
 
@@ -112,7 +123,8 @@ def _adapted(place: Path, known: dict[str, Any]) -> PreTrainedModel:
     _check_base(place, base, known["about"])
     try:
         with quiet():
-            merged = PeftModel.from_pretrained(with_labels(base, known["labels"]), str(place)).merge_and_unload()
+            fresh = with_labels(base, known["labels"], known["kind"])
+            merged = PeftModel.from_pretrained(fresh, str(place)).merge_and_unload()
     except (ValueError, RuntimeError, KeyError, OSError, TypeError, AttributeError, SafetensorError) as error:
         reason = first_line(error)
         raise NautileError(f"{place}: the adapter does not fit {base} ({reason})") from None
@@ -120,9 +132,9 @@ def _adapted(place: Path, known: dict[str, Any]) -> PreTrainedModel:
 
 
 def with_labels(
-    base: str, labels: tuple[str, ...], dtype: torch.dtype = torch.float32
+    base: str, labels: tuple[str, ...], kind: Kind = "single", dtype: torch.dtype = torch.float32
 ) -> NautileForSequenceClassification:
-    """A base model with a fresh `score` layer for `labels`.
+    """A base model with a fresh `score` layer for `labels`; its configuration says which kind of judgment it gives.
 
     Raises:
         NautileError: no such model.
@@ -135,6 +147,7 @@ def with_labels(
             "architectures": ["NautileForSequenceClassification"],
             "id2label": dict(enumerate(labels)),
             "label2id": {label: n for n, label in enumerate(labels)},
+            "problem_type": PROBLEMS[kind],
         }
     )
     fresh = NautileForSequenceClassification(config).to(dtype)

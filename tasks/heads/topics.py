@@ -18,7 +18,7 @@ Eleven topics after the top level of IPTC's Media Topics (CC BY 4.0), those with
 
 An article's first sentence says what it is about ("… is a Scottish footballer"): a word of one topic and of no other
 gives the topic to a later part of it, which is what is learned, if the teacher too finds that topic among its likeliest
-three.
+three. What is defined by computers, networks or space is science and technology, companies as well.
 """
 
 import random
@@ -27,7 +27,7 @@ from pathlib import Path
 
 from nautile.tasks.backbone.teacher import Teacher
 from nautile.tasks.backbone.texts import SENTENCE
-from nautile.tasks.documents import rows
+from nautile.tasks.corpus import rows
 
 WORDS = {
     "arts and entertainment": """film films movie album song single novel novelist painter painting singer songwriter
@@ -57,6 +57,13 @@ WORDS = {
         soccer athlete sprinter gymnast goalkeeper quarterback linebacker racing stadium championship olympic fencer
         rower skier""",
 }
+TECHNOLOGY = re.compile(
+    r"\b(?:software|internet|web|website|computers?|computing|electronics|semiconductor|telecommunications?|smartphone"
+    r"|mobile (?:phone|app|operating|device|network)|wireless|search engine|browser|social network(?:ing)?|protocol"
+    r"|online (?:service|community|platform|retailer|database)|technology company|programming|database"
+    r"|video game console|robot|artificial intelligence|microchip|file format|cryptograph\w+|malware"
+    r"|space (?:probe|mission|agency|telescope|station))\b"
+)  # in a definition, also beside "company": news about such companies is news about technology
 TOPICS = tuple(WORDS)
 OF_WORD = {word: topic for topic, words in WORDS.items() for word in words.split()}
 DEFINITION = re.compile(r"\b(?:is|was|are|were|became) (?:an?|the|one of the)\b([^.;]{0,140})")
@@ -69,7 +76,10 @@ def topic_of(article: str) -> str | None:
     body = article.partition("\n")[2]
     if (found := DEFINITION.search(body[:400])) is None:
         return None
-    topics = {OF_WORD[word] for word in re.findall(r"[a-z]+", found.group(1).lower()) if word in OF_WORD}
+    defined = found.group(1).lower()
+    topics = {OF_WORD[word] for word in re.findall(r"[a-z]+", defined) if word in OF_WORD}
+    if TECHNOLOGY.search(defined):
+        topics = (topics - {"business and economy"}) | {"science and technology"}
     return topics.pop() if len(topics) == 1 else None
 
 
