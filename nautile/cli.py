@@ -1,5 +1,6 @@
 """The command line, `nautile`: options in, one line for every error, nothing heavy before a command needs it."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,7 @@ Examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for an error, 130 after Ctrl-C, 141 for a closed pipe."""
+    _print_what_can_be()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with quiet():
@@ -73,6 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
 
 
+def _print_what_can_be() -> None:
+    """Let what standard output cannot encode be a question mark there, not an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"nautile {__version__}")
@@ -89,9 +97,9 @@ def _options(version: Version = False) -> None:
 
 @app.command(help=_CLASSIFY)
 def classify(
-    input: Annotated[Path | None, Argument(metavar="FILE", help="CSV, TSV, JSONL or Parquet; - for stdin.")] = None,
+    input: Annotated[str | None, Argument(metavar="FILE", help="CSV, TSV, JSONL or Parquet; - for stdin.")] = None,
     text: Annotated[list[str] | None, Option(help="A text to judge, in place of a file.")] = None,
-    output: Annotated[Path | None, Option("--output", "-o", help="File to write; its suffix is its format.")] = None,
+    output: Annotated[str | None, Option("--output", "-o", metavar="FILE", help="Its suffix is its format.")] = None,
     column: Annotated[str | None, Option("--column", "-c", help="The column of texts (default: text).")] = None,
     task: Annotated[str | None, Option(help="sentiment (default), emotion, intent, topic; or some: a,b.")] = None,
     labels: Annotated[str | None, Option(help="Labels of your own: comma-separated, or a .json or .txt file.")] = None,
@@ -104,7 +112,7 @@ def classify(
     detail: Annotated[bool | None, Option(help="Probabilities of each label (default: with one task).")] = None,
     model: Annotated[str | None, Option(help="A fine-tuned folder or a checkpoint, in place of a task.")] = None,
     precision: Annotated[str, Option(help="bfloat16 (often faster), int8 (less memory) or auto.")] = "float32",
-    device: Annotated[str, Option(help="cpu, cuda, cuda:1 …, or auto: a GPU where there is one.")] = "cpu",
+    device: Annotated[str, Option(help="cpu, cuda, cuda:1 ..., or auto: a GPU where there is one.")] = "cpu",
     threads: Annotated[int | None, Option(help="CPU threads (default: every core).")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on where a job to this output was stopped.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace the output, drop an unfinished job.")] = False,
@@ -117,7 +125,7 @@ def classify(
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
     """Run `nautile classify`; see `Request` and `load_judge` for what its options mean."""
-    from nautile.tasks.files.run import Request, judge_identity
+    from nautile.tasks.files.run import Request, judge_identity, named
     from nautile.tasks.question import Policy, labels_from, question
 
     asked = question(
@@ -138,8 +146,8 @@ def classify(
         return load_judge(asked, threads)
 
     request = Request(
-        input, text or None, output, column, format, encoding, delimiter, not no_quotes, prefix, limit,
-        resume, overwrite, quiet,
+        named("the input", input), text or None, named("the output", output), column, format, encoding, delimiter,
+        not no_quotes, prefix, limit, resume, overwrite, quiet,
     )  # fmt: skip
     with _stoppable(lambda: "what is done is kept: go on with --resume" if request.kept else ""):
         request.run(load, judge_identity(asked, threads))

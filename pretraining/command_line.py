@@ -45,7 +45,7 @@ Ctrl-C and SIGTERM save a checkpoint; `nautile pretrain resume` goes on from the
 @app.command()
 def plan(
     recipe: RecipeName,
-    chips: Annotated[str, Option(help="v4-64, 64xv4, 8xh100, …")] = "v4-64",
+    chips: Annotated[str, Option(help="v4-64, 64xv4, 8xh100, ...")] = "v4-64",
     mfu: Annotated[float, Option(help="Model FLOP utilisation to reckon with.")] = 0.35,
     data: Data = None,
     changes: Changes = None,

@@ -15,7 +15,7 @@ from nautile.tasks.frames import judged_frame
 from nautile.tasks.heads.head import Head
 from nautile.tasks.heads.loading import load_judging, load_task
 from nautile.tasks.judge import calibrated
-from nautile.tasks.question import TASKS, Policy
+from nautile.tasks.question import TASKS, Policy, check_tasks
 from nautile.tasks.row_judge import Finished, RowJudge
 
 
@@ -111,6 +111,7 @@ def load_panel(
         raise NautileError(f"tasks must be names or folders, not {odd[0]!r}")
     if nameless := [task for task in tasks if not Path(task).name]:
         raise NautileError(f"tasks must have names, not {str(nameless[0])!r}")
+    check_tasks(task for task in tasks if isinstance(task, str))
     where = precision, device
     heads = {
         Path(task).name: load_task(str(task), *where) if task in TASKS else load_judging(task, *where) for task in tasks

@@ -27,6 +27,8 @@ def judge_for(asked: Question) -> Judge:
     """
     if asked.labels is not None:
         return load_zero_shot(asked)
+    if asked.model == BASE:
+        raise NautileError(f"{BASE} is what the built-in tasks stand on: leave model out, and give a task or labels")
     if asked.model is not None:
         if asked.task is not None:
             raise NautileError(
@@ -87,8 +89,8 @@ def classify(
         labels: any labels instead of a task (zero-shot): a list of names, or names with descriptions.
         multi_label: zero-shot labels may hold together; `label` joins them by "; ".
         none_of_these: "none of these" is a possible answer.
-        permutations: average over so many orders of the labels, at most all there are; `agreement` then says how many
-            agree with the answer.
+        permutations: average over so many orders of the labels, up to 1,000, at most all there are; `agreement` then
+            says how many agree with the answer.
         threshold: a row below this confidence gets no label; with several labels a text: each label's own threshold.
         answer_share: answer about this share of rows, the surest ones; needs a calibrated model.
         set_coverage: add `set`, labels that hold the truth in this share of rows like those that the model was

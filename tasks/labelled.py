@@ -79,7 +79,8 @@ def read_labelled(
         labels: all labels, in order. Without it the labels of the data, sorted.
         separator: between the labels of a cell that is text, for "multi". An empty list means "none of them".
         fewest_labels: that there must be, where a row has one label.
-        of_results: whether the labels will be columns of results, which not every name can be.
+        of_results: whether the labels will be columns of results, which not every name can be; else they are compared
+            with those of a model, which has its kind.
 
     Raises:
         NautileError: what cannot be read, columns that are not there, labels that are unknown or too few.
@@ -91,7 +92,7 @@ def read_labelled(
     columns = _columns(source, text, label)
     listed = next((_listed(cell) for cell in columns.cells if not _missing(cell)), False)
     kind = kind or ("multi" if listed else "single")
-    rows, notes = _rows(columns, kind, separator)
+    rows, notes = _rows(columns, kind, separator, of_results)
     if not rows:
         raise NautileError(f"{columns.name}: no row has both a text and a label; look at the columns {text}, {label}")
     known = _labels(columns, rows, kind, labels, notes)
@@ -113,6 +114,8 @@ def label_name(value: str | Real | np.bool_) -> str:
 
 
 def _columns(source: Any, text: str, label: str) -> _Columns:
+    if isinstance(source, str) and not source:
+        raise NautileError("the file of labelled rows has an empty name; name a file")
     if isinstance(source, str | Path):
         return _file_columns(Path(source), text, label)
     names = None
@@ -186,7 +189,7 @@ def _missing(cell: Any) -> bool:
     return not _listed(cell) and (read_cell(cell).note == "missing" or (isinstance(cell, str) and not cell.strip()))
 
 
-def _rows(columns: _Columns, kind: Kind, separator: str) -> tuple[list[_Row], list[str]]:
+def _rows(columns: _Columns, kind: Kind, separator: str, free: bool) -> tuple[list[_Row], list[str]]:
     rows, textless, unlabelled = [], 0, 0
     for number, (value, cell) in enumerate(zip(columns.texts, columns.cells, strict=True), start=1):
         text = read_cell(value).text
@@ -195,13 +198,13 @@ def _rows(columns: _Columns, kind: Kind, separator: str) -> tuple[list[_Row], li
         elif _missing(cell):
             unlabelled += 1
         else:
-            rows.append(_Row(number, mended(text), _given(cell, columns, kind, separator, number)))
+            rows.append(_Row(number, mended(text), _given(cell, columns, kind, separator, number, free)))
     counts = ((textless, "text"), (unlabelled, "label"))
     return rows, [f"{counted(count, 'row')} without a {what} left out" for count, what in counts if count]
 
 
-def _given(cell: Any, columns: _Columns, kind: Kind, separator: str, number: int) -> tuple[str, ...]:
-    """The labels of one row, each once."""
+def _given(cell: Any, columns: _Columns, kind: Kind, separator: str, number: int, free: bool) -> tuple[str, ...]:
+    """The labels of one row, each once; `free` says whether the user may change the kind."""
     if kind == "multi" and isinstance(cell, str):
         parts: Iterable[Any] = cell.split(separator)
     elif _listed(cell):
@@ -213,7 +216,7 @@ def _given(cell: Any, columns: _Columns, kind: Kind, separator: str, number: int
     if kind != "multi" and len(found) != 1:
         raise NautileError(
             f"{columns.name}, row {number}: {counted(len(found), 'label')} in a list, but kind is {kind}, "
-            "one label a row; change the row, or the kind to multi"
+            "one label a row; change the row" + ", or the kind to multi" * free
         )
     return found
 

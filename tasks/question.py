@@ -2,13 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from nautile.errors import NautileError
+from nautile.model.places import locate
 from nautile.tasks.extras import require
 from nautile.tasks.files.values import distinct_keys, mended
 from nautile.tasks.names import check_labels
@@ -17,6 +20,7 @@ DEFAULT_TASK = "sentiment"
 TASKS = ("sentiment", "emotion", "intent", "topic")
 BASE = "nautile-mini"
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
+MOST_PERMUTATIONS = 1_000
 FILE = re.compile(r"\.(csv|tsv|tab|jsonl|ndjson|ya?ml|toml|parquet|xlsx?|gz|bz2|xz|md)")
 DEVICE = re.compile(r"cpu|auto|cuda(:\d{1,3})?")
 
@@ -36,8 +40,11 @@ class Policy:
     def __post_init__(self) -> None:
         for name in ("threshold", "answer_share", "set_coverage"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, float | int) and 0 < value < 1):
+            if value is None:
+                continue
+            if not isinstance(value, Real) or not 0 < float(value) < 1:
                 raise NautileError(f"{name} must be above 0 and below 1, not {value!r}")
+            object.__setattr__(self, name, float(value))
         if self.threshold is not None and self.answer_share is not None:
             raise NautileError("give threshold or answer_share, not both: each sets the confidence to answer from")
 
@@ -64,14 +71,15 @@ class Question:
             raise NautileError(f"task must be a name, not {self.task!r}; for several tasks use nautile.analyze")
         if self.task == "":
             raise NautileError("task is an empty name; leave it out, or name one")
-        if self.task is not None and "," not in self.task:  # of several, some may be folders
+        if self.task is not None and "," in self.task:
+            check_tasks(task.strip() for task in self.task.split(","))
+        elif self.task is not None:
             check_task(self.task)
         if self.model == "":
             raise NautileError("model is an empty name; leave it out, or give a folder or a checkpoint")
         check_precision(self.precision)
         check_device(self.device)
-        if not isinstance(self.permutations, int) or self.permutations < 1:
-            raise NautileError(f"permutations must be a number from 1 up, not {self.permutations!r}")
+        object.__setattr__(self, "permutations", _permutations(self.permutations))
         if self.labels is None:
             extra = ("multi_label", self.multi_label), ("none_of_these", self.none_of_these)
             for name, given in (*extra, ("permutations", self.permutations != 1)):
@@ -80,17 +88,49 @@ class Question:
             return
         if self.task is not None:
             raise NautileError(f"give task={self.task!r} or labels=…, not both")
-        check_labels([name for name, _ in self.labels], joined=self.multi_label)
-        if len(self.labels) < 2 and not (self.none_of_these or self.multi_label):
-            raise NautileError(
-                "one label leaves nothing to choose: add labels, or ask for none_of_these or multi_label as well"
-            )
+        names = [name for name, _ in self.labels]
+        check_labels(names, joined=self.multi_label)
+        _check_choice(names, alone=self.none_of_these or self.multi_label)
 
 
 def check_task(task: Any) -> None:
     """Raise NautileError where it is no built-in task."""
     if task not in TASKS:
         raise NautileError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
+
+
+def check_tasks(tasks: Iterable[str]) -> None:
+    """Raise NautileError where one is neither a built-in task nor the name of a model."""
+    for task in tasks:
+        try:
+            locate(task)
+        except NautileError:
+            if "/" in task:  # meant as a path
+                raise
+            check_task(task)
+
+
+def _permutations(given: Any) -> int:
+    if not isinstance(given, Integral) or isinstance(given, bool) or not 1 <= int(given) <= MOST_PERMUTATIONS:
+        raise NautileError(f"permutations must be a whole number from 1 up to {MOST_PERMUTATIONS:,}, not {given!r}")
+    return int(given)
+
+
+def _check_choice(names: Sequence[str], alone: bool) -> None:
+    """Raise NautileError where labels cannot be told apart, or leave nothing to choose; one may stand `alone`."""
+    from nautile.tasks.zero_shot.labels import NONE, heard
+
+    read = [heard(name) for name in names]
+    if "" in read:
+        raise NautileError(f"a label holds nothing that can be seen: {names[read.index('')]!r}")
+    if twice := [said for said, times in Counter(read).items() if times > 1]:
+        raise NautileError(f"labels that read the same cannot be told apart: {', '.join(map(repr, twice[:5]))}")
+    if read == [NONE]:
+        raise NautileError(f"{names[0]!r} alone leaves nothing to choose: give a label beside it")
+    if len(read) < 2 and not alone:
+        raise NautileError(
+            "one label leaves nothing to choose: add labels, or ask for none_of_these or multi_label as well"
+        )
 
 
 def check_precision(precision: str) -> None:
@@ -131,12 +171,15 @@ def labels_from(given: str) -> list[str] | dict[str, str]:
     if path.suffix.lower() not in (".json", ".txt"):
         if given.lstrip().startswith(("[", "{")) or ("," not in given and FILE.fullmatch(path.suffix.lower())):
             raise NautileError(f"{given}: give labels with commas between them, or a file of them, .txt or .json")
-        return [label.strip() for label in given.split(",")]
+        labels = [label.strip() for label in given.split(",")]
+        if "" in labels:
+            raise NautileError(f"labels {given!r}: one of them is empty; is there a comma too many, as at the end?")
+        return labels
     try:
         content = path.read_text(encoding="utf-8-sig")
         read = partial(json.loads, object_pairs_hook=distinct_keys)
         found = read(content) if path.suffix.lower() == ".json" else list(map(str.strip, content.splitlines()))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NautileError(f"{given}: cannot be read as a label list ({error})") from None
     if isinstance(found, dict):
         return found
@@ -161,4 +204,4 @@ def _labels(labels: Any) -> tuple[tuple[str, str], ...] | None:
     for name, said in pairs:
         if not isinstance(name, str) or not isinstance(said, str):
             raise NautileError(f"labels and their descriptions must be texts, not {name!r}: {said!r}")
-    return tuple((mended(name), mended(said).strip()) for name, said in pairs)
+    return tuple((mended(str(name)), mended(str(said)).strip()) for name, said in pairs)  # NumPy's texts are str too

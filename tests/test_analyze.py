@@ -74,7 +74,8 @@ def test_built_in_tasks_answer_on_the_frames_own_index() -> None:
         ("sentiment", "must be a list"),
         ([], "at least one"),
         (["sentiment", "sentiment"], "no two of one name"),
-        (["mood"], "unknown model 'mood'"),
+        (["mood"], "unknown task 'mood'"),
+        (["./mood"], "unknown model './mood'"),
     ],
 )
 def test_tasks_that_cannot_be_answered_are_refused(tasks: object, complaint: str) -> None:

@@ -109,10 +109,14 @@ BAD: dict[str, tuple[Setting, list[str], str]] = {
     "not gzip": (write("in.csv.gz", GOOD), ["in.csv.gz"], "cannot be read"),
     "cut gzip": (write("in.csv.gz", gzip.compress(GOOD.encode() * 99)[:-9]), ["in.csv.gz"], "is the file whole?"),
     "cut xz": (write("in.csv.xz", b"\xfd7zXZ\x00\x00"), ["in.csv.xz"], "is the file whole?"),
-    "unknown suffix": (write("in.xlsx", "a"), ["in.xlsx"], "no format has this suffix"),
+    "unknown suffix": (write("in.docx", "a"), ["in.docx"], "no format has this suffix; .* pass --format"),
+    "an Excel file by its name": (write("in.xlsx", "a"), ["in.xlsx"], "looks like an Excel file; save it as comma-"),
     "unknown format": (INPUT, ["in.csv", "--format", "xml"], "unknown format 'xml'"),
     "no such file": (INPUT, ["absent.csv"], "absent.csv: there is no such file"),
     "a folder as input": (lambda folder: (folder / "in.csv").mkdir(), ["in.csv"], "is a folder"),
+    "a folder of no suffix as input": (lambda folder: (folder / "in").mkdir(), ["in"], "in is a folder"),
+    "no name of an input": (INPUT, [""], "the input is an empty name"),
+    "no name of an output": (INPUT, ["in.csv", "-o", ""], "the output is an empty name"),
     "Parquet through a pipe": (INPUT, ["-", "--format", "parquet"], "can't come through a pipe"),
     "no input": (INPUT, [], "give one input"),
     "two inputs": (INPUT, ["in.csv", "--text", "a"], "give one input"),
@@ -126,10 +130,20 @@ BAD: dict[str, tuple[Setting, list[str], str]] = {
     "output is a folder": (
         all_of(INPUT, lambda folder: (folder / "out.csv").mkdir()),
         ["in.csv", *OUT, "--overwrite"],
-        "not a regular file",
+        "out.csv is a folder",
+    ),
+    "output is a folder of no suffix": (
+        all_of(INPUT, lambda folder: (folder / "out").mkdir()),
+        ["in.csv", "-o", "out"],
+        "out is a folder",
     ),
     "output is a device": (INPUT, ["in.csv", "-o", "null.csv", "--overwrite"], "not a regular file"),
-    "output of no format": (INPUT, ["in.csv", "-o", "out.docx"], "no format has this suffix"),
+    "output of no format": (
+        write("in.txt", GOOD),
+        ["in.txt", "--format", "csv", "-o", "out.txt"],
+        r"out.txt: no format has this suffix; [^-]*\)$",
+    ),
+    "output to Excel": (INPUT, ["in.csv", "-o", "out.xlsx"], r"out.xlsx: no format has this suffix; [^-]*\)$"),
     "output exists": (all_of(INPUT, write("out.csv", "mine")), ["in.csv", *OUT], "exists already; pass --overwrite"),
     "output is the input": (INPUT, ["in.csv", "-o", "in.csv", "--overwrite"], "is the input itself"),
     "output is a link to the input": (
@@ -147,6 +161,22 @@ BAD: dict[str, tuple[Setting, list[str], str]] = {
     "resume from a pipe": (INPUT, ["-", *OUT, "--resume"], "--resume needs a file"),
     "partial is a file": (all_of(INPUT, write("out.csv.partial", "x")), ["in.csv", *OUT], "is in the way"),
     "unknown task": (INPUT, ["in.csv", "--task", "astrology"], "unknown task 'astrology'"),
+    "an unknown task of several": (
+        INPUT,
+        ["in.csv", "--task", "topic,astrology"],
+        "unknown task 'astrology'; there are",
+    ),
+    "an empty label": (INPUT, ["in.csv", "--labels", "a,b,"], "labels 'a,b,': one of them is empty; is there a comma"),
+    "labels too deep": (
+        all_of(INPUT, write("l.json", "[" * 100_000)),
+        ["in.csv", "--labels", "l.json"],
+        "l.json: cannot be read as a label list",
+    ),
+    "too many orders": (
+        INPUT,
+        ["in.csv", "--labels", "a,b", "--permutations", "1001"],
+        "permutations must be a whole number from 1 up to 1,000, not 1001",
+    ),
     "unknown model": (INPUT, ["in.csv", "--model", "no-such"], "unknown model 'no-such'"),
     "no threads": (INPUT, ["in.csv", "--threads", "0"], "threads must be at least 1"),
     "a model folder of nothing": (
@@ -235,7 +265,19 @@ def test_a_full_disk_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
-    assert done.stderr == "nautile: error: No space left on device\n"
+    assert done.stderr == "nautile: error: standard output: No space left on device\n"
+
+
+def test_a_closed_standard_output_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(GOOD)
+    script = 'exec "$@" >&-'
+    command = ["sh", "-c", script, "sh", sys.executable, fake_judge.__file__, "classify", str(tmp_path / "in.csv")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "nautile: error: standard output is closed; give --output FILE\n")
+    written = subprocess.run([*command, "-q", "-o", str(tmp_path / "out.csv")], env=environment)
+    assert written.returncode == 0
+    assert (tmp_path / "out.csv").read_text().startswith("id,text,label")
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,12 @@ def test_unknown_task_and_model_are_named() -> None:
         nautile.classify("x", model="nautile-maxi")
 
 
+@pytest.mark.parametrize("task", [None, "topic"])
+def test_the_base_of_the_tasks_is_no_model_with_labels(task: str | None) -> None:
+    with pytest.raises(NautileError, match="leave model out, and give a task or labels"):
+        nautile.classify("x", task=task, model="nautile-mini")
+
+
 def test_rows_without_text_keep_their_place_and_say_why() -> None:
     cells = ["good", "", None, float("nan"), "  \n", 7, pd.NA, pd.NaT, np.float32("nan"), "\u200b\ufeff", "NaT"]
     result = nautile.classify(cells)

@@ -155,6 +155,28 @@ def test_an_error_in_the_input_is_told_before_anything_heavy_is_loaded(tmp_path:
     assert "no column 'text'" in done.stderr
 
 
+def test_labels_cannot_style_the_terminal_in_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text("text\n" + "xxx\n" * 3)
+    monkeypatch.setattr(fake_judge, "LABELS", ("[bold]\x1b[2Jx", "b", "c"))
+    monkeypatch.setitem(sys.modules, "nautile.tasks.classify", fake_judge.module())
+    assert classify(tmp_path / "in.csv") == 0
+    assert capsys.readouterr().err.startswith("3 rows, 3 judged (3 [bold] [2Jx);")
+
+
+@pytest.mark.parametrize("command", [[], ["classify"], ["evaluate"], ["finetune"], ["convert"], ["pretrain", "plan"]])
+@pytest.mark.parametrize("width", ["80", "40"])
+def test_help_is_shown_whatever_the_terminal_can_encode(command: list[str], width: str) -> None:
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "latin-1", "COLUMNS": width}
+    called = [sys.executable, "-m", "nautile.cli", *command, "--help"]
+    done = subprocess.run(called, env=environment, capture_output=True, check=True)
+    assert done.stdout.startswith(b" ")
+    assert done.stderr == b""
+    if command == ["classify"] and width == "80":
+        assert b"cuda:1 ..., or" in done.stdout
+
+
 def test_help_and_version_load_nothing_heavy() -> None:
     script = "import sys; from nautile.cli import main; main(['--help']); main(['classify', '--help']); "
     script += (

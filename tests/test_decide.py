@@ -1,5 +1,6 @@
 """From probabilities to labels, silence and sets; and questions that contradict themselves."""
 
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -88,6 +89,13 @@ def test_answer_share_is_for_one_label_a_text() -> None:
 def test_shares_lie_between_zero_and_one(name: str, value: float) -> None:
     with pytest.raises(NautileError, match=f"{name} must be above 0 and below 1"):
         Policy(**{name: value})
+
+
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_a_share_may_be_any_real_number(value: float) -> None:
+    policy = Policy(threshold=value, set_coverage=value)
+    assert policy == Policy(threshold=0.5, set_coverage=0.5)
+    assert type(policy.threshold) is float
 
 
 def test_two_ways_to_keep_silent_are_one_too_many() -> None:

@@ -376,12 +376,14 @@ def test_a_baseline_of_several_labels_a_row() -> None:
         ({"baselines": "tfidf"}, r"baselines must be a list such as \['tfidf'\], not 'tfidf'"),
         ({"resamples": -1}, "resamples must be a whole number, 0 or more, not -1"),
         ({"resamples": "5"}, "resamples must be a whole number, 0 or more, not '5'"),
+        ({"resamples": 100_001}, "resamples must be 100,000 at most, not 100,001"),
         ({"seed": 1.5}, "seed must be a whole number, 0 or more, not 1.5"),
         ({"kind": "foo"}, "unknown kind 'foo'; choose one of single, ordinal, multi"),
         ({"rename": ["a=b"]}, "rename must be a dict"),
         ({"rename": {("a",): "b"}}, r"rename takes labels, texts or whole numbers, not \('a',\)"),
         ({"separator": ""}, "separator must be a text"),
         ({"output": 3}, "output must be the path of a folder, not 3"),
+        ({"output": ""}, "output must be the path of a folder, not ''"),
         ({"task": "sentiment"}, "neither task nor labels"),
     ],
 )
@@ -416,6 +418,44 @@ def test_what_is_saved_can_be_read_again(tmp_path: Path) -> None:
     report = (tmp_path / "report" / "report.md").read_text()
     assert found.comparisons[0].verdict in report
     assert "![Confusion](confusion.png)" in report
+
+
+@pytest.mark.parametrize(
+    ("file", "complaint"),
+    [
+        ("head.json", "holds a fine-tuned model"),
+        ("checkpoints/run.json", "holds a fine-tuned model"),
+        ("report.md", "holds a report.md that no evaluation wrote"),
+        ("coverage.png", "holds a coverage.png that no evaluation wrote"),
+    ],
+)
+def test_a_report_replaces_nothing_but_a_report(file: str, complaint: str, tmp_path: Path) -> None:
+    place = tmp_path / "other"
+    (place / file).parent.mkdir(parents=True)
+    (place / file).write_text("mine")
+    found = evaluate(StandIn(), frame(*BASIC), resamples=0)
+    for write in (lambda: evaluate(StandIn(), frame(*BASIC), output=place), lambda: found.save(place)):
+        with pytest.raises(NautileError, match=f"other: {complaint}; name another folder"):
+            write()
+    assert [path for path in place.rglob("*") if path.is_file()] == [place / file]
+    assert (place / file).read_text() == "mine"
+
+
+def test_a_report_replaces_one_in_its_folder_and_leaves_other_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    found = evaluate(StandIn(), frame(*BASIC), resamples=0, output=tmp_path)
+    found.save(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    (tmp_path / "head.json").write_text("{}")
+    with pytest.raises(NautileError, match="holds a fine-tuned model"):
+        found.save(tmp_path)
+
+
+def test_one_of_a_kind_is_told_as_one() -> None:
+    found = evaluate(StandIn(), frame(BASIC[0]), against=StandIn(), resamples=1)
+    assert "\n1 row, 3 labels." in found.report
+    assert "Intervals: 1 bootstrap resample of the rows" in found.report
+    assert found.comparisons[0].verdict.startswith("This 1 row cannot tell")
 
 
 def test_missing_packages_are_named_with_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:

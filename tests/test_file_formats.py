@@ -195,3 +195,14 @@ def test_dates_beyond_those_of_python_are_written_as_text(folder: Path) -> None:
     pq.write_table(pa.table({"text": ["a", "b"], "when": far}), folder / "far.parquet")
     copied(folder / "far.parquet", folder / "far.csv")
     assert (folder / "far.csv").read_text().splitlines()[1].startswith("a,10000-01-01 00:00:00")
+
+
+def test_times_of_an_unknown_zone_are_written_as_those_of_utc(folder: Path) -> None:
+    far = 253402300800 * 10**6
+    when = pa.array([0, None, far], pa.timestamp("us", "Mars/Olympus"))
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "when": when}), folder / "mars.parquet")
+    pq.write_table(pa.table({"text": ["a"], "when": when[:1]}), folder / "near.parquet")
+    for name, first in (("mars", "1970-01-01 00:00:00.000000Z"), ("near", "1970-01-01T00:00:00+00:00")):
+        for suffix in ("csv", "jsonl"):
+            copied(folder / f"{name}.parquet", folder / f"{name}.{suffix}")
+            assert read(folder / f"{name}.{suffix}")[1][0][1] == first

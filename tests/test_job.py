@@ -233,12 +233,15 @@ def test_an_input_that_changes_while_it_is_read_makes_no_output(
     assert not output.exists()
 
 
-def test_a_part_that_is_not_whole_is_judged_again(tmp_path: Path, judge: None) -> None:
+@pytest.mark.parametrize(
+    "header", [b'{"size"', b"", b"\n", b"\xff\xfe\n", b"{}\n", b"3\n", b"null\n", b'{"size": 1, "answers": 1}\n']
+)
+def test_a_part_that_is_not_whole_is_judged_again(header: bytes, tmp_path: Path, judge: None) -> None:
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     interrupted(source, output)
     first, second = parts(output)
     first.write_bytes(first.read_bytes()[:-1])
-    second.write_bytes(b'{"size"')
+    second.write_bytes(header)
     assert classify(source, "-o", output, "--resume", "-q") == 0
     assert len(output.read_text().splitlines()) == 2 * CHUNK_ROWS + 1
 

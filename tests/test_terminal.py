@@ -37,3 +37,12 @@ def test_the_note_column_is_there_only_when_something_is_noted() -> None:
 
 def test_a_table_without_rows_has_its_header() -> None:
     assert printed([], [], 80)[0].split()[0] == "review"
+
+
+def test_labels_cannot_style_the_terminal() -> None:
+    preview, label = Preview("review", ("label", "confidence", "note")), "odd\x1b[2J"
+    preview.add(ListChunk(["review"], [["fine"]]), {"label": [label], "confidence": [0.875], "note": [""]})
+    console = Console(width=80)
+    with console.capture() as capture:
+        preview.show(console, Tally(rows=1, labels=Counter([label])))
+    assert capture.get().count("odd [2J") == 2

@@ -191,16 +191,26 @@ def test_none_of_these_is_never_given_with_other_labels(threshold: float | None,
 
 
 def test_none_of_these_is_the_users_own_label_however_it_is_spelt() -> None:
-    for own in ("None of these", "none_of_these"):
+    for own in ("None of these", "none_of_these", " none of these\u200b"):
         found = judge(["refund", own])(TEXTS)
         np.testing.assert_allclose(found["legal_mass"], 1 - np.array(found[own]))
     told = judge({"refund": "", NONE: "nothing fits"})(TEXTS)
     np.testing.assert_allclose(told["legal_mass"], 1 - np.array(told[NONE]))
 
 
-def test_labels_that_read_the_same_are_refused() -> None:
+@pytest.mark.parametrize(
+    "same", [["a_b", "a b"], ["a", "a "], ["a b", " A  b"], ["a", "\u200ba"], ["a\ufeff b", "a b"]]
+)
+def test_labels_that_read_the_same_are_refused(same: list[str]) -> None:
     with pytest.raises(NautileError, match="read the same"):
-        judge(["a_b", "a b", "c"])
+        judge([*same, "c"])
+
+
+def test_labels_of_numpy_are_plain_texts() -> None:
+    asked = question(labels=np.array(["p", "q"]), permutations=np.int64(2))
+    assert asked.labels is not None
+    assert {type(text) for pair in asked.labels for text in pair} == {str}
+    assert type(asked.permutations) is int
 
 
 def test_several_labels_are_joined_and_none_is_said() -> None:
@@ -248,6 +258,12 @@ def test_a_label_list_cannot_leave_its_frame() -> None:
         (["a; b", "c"], {"multi_label": True}, "joined by"),
         (["a", "b"], {"permutations": 0}, "from 1 up"),
         (["a", "b"], {"permutations": "2"}, "from 1 up"),
+        (["a", "b"], {"permutations": True}, "from 1 up"),
+        (["a", "b"], {"permutations": 1001}, "up to 1,000, not 1001"),
+        ([NONE], {}, "'none of these' alone leaves nothing to choose: give a label beside it"),
+        (["None_of these"], {"multi_label": True}, "'None_of these' alone"),
+        ([NONE], {"none_of_these": True}, "'none of these' alone"),
+        (["a", "\u200b"], {}, r"nothing that can be seen: '\\u200b'"),
         (None, {"task": ["sentiment"]}, "task must be a name"),
         (["a", "b"], {"task": "sentiment"}, "not both"),
         (None, {"multi_label": True}, "goes with labels"),

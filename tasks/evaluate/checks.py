@@ -9,7 +9,12 @@ from typing import Any, get_args
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Kind
 from nautile.tasks.evaluate.baselines import check_baselines
+from nautile.tasks.evaluate.report import PICTURES
 from nautile.tasks.extras import require
+from nautile.tasks.finetune.folder import FINISHED, unfinished
+
+MOST_RESAMPLES = 100_000
+FIGURES, REPORT = "figures.json", "report.md"
 
 
 def check_numbers(kind: Any, resamples: Any, seed: Any) -> None:
@@ -19,6 +24,8 @@ def check_numbers(kind: Any, resamples: Any, seed: Any) -> None:
     for name, value in (("resamples", resamples), ("seed", seed)):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
             raise NautileError(f"{name} must be a whole number, 0 or more, not {value!r}")
+    if resamples > MOST_RESAMPLES:
+        raise NautileError(f"resamples must be {MOST_RESAMPLES:,} at most, not {resamples:,}")
 
 
 def check_training(baselines: Sequence[str], train: Any) -> None:
@@ -39,13 +46,23 @@ def check_rename(rename: Any) -> None:
 
 
 def check_output(output: Any) -> None:
-    """Raise NautileError where no folder can be at `output`, or nothing could be drawn."""
+    """Raise NautileError where no folder can be at `output`, or it holds something else, or nothing could be drawn."""
     if output is None:
         return
     if not isinstance(output, str | Path) or not str(output):
         raise NautileError(f"output must be the path of a folder, not {output!r}")
     require("finetune", "matplotlib", purpose="drawing figures")
     check_folder(Path(output))
+    check_report(Path(output))
+
+
+def check_report(folder: Path) -> None:
+    """Raise NautileError where a report would stand among a model's files, or replace what no evaluation wrote."""
+    if unfinished(folder) or (folder / FINISHED).is_file():
+        raise NautileError(f"{folder}: holds a fine-tuned model; name another folder")
+    taken = [name for name in (REPORT, *PICTURES) if (folder / name).exists()]
+    if taken and not (folder / FIGURES).exists():
+        raise NautileError(f"{folder}: holds a {taken[0]} that no evaluation wrote; name another folder")
 
 
 def check_folder(folder: Path) -> None:

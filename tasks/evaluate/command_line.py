@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,7 +50,7 @@ class KindName(StrEnum):
 
 def evaluate(
     model: Annotated[str, Argument(metavar="MODEL", help="A built-in task, a fine-tuned folder or a checkpoint.")],
-    data: Annotated[Path, Argument(metavar="FILE", help="Labelled rows: CSV, TSV, JSONL or Parquet.")],
+    data: Annotated[str, Argument(metavar="FILE", help="Labelled rows: CSV, TSV, JSONL or Parquet.")],
     text: Annotated[str, Option("--text", "-t", help="The column of texts.")] = "text",
     label: Annotated[str, Option("--label", "-l", help="The column of labels.")] = "label",
     separator: Annotated[str, Option(help="Between several labels in one cell.")] = ";",
@@ -60,13 +59,15 @@ def evaluate(
     labels: Annotated[str | None, Option(help="Zero-shot: comma-separated, or a .json or .txt file.")] = None,
     kind: Annotated[KindName | None, Option(help="ordinal: the labels have an order; single: none.")] = None,
     precision: Annotated[str, Option(help="What MODEL reads in: float32, bfloat16, int8 or auto.")] = "float32",
-    device: Annotated[str, Option(help="Where MODEL reads: cpu, cuda, cuda:1 …, or auto.")] = "cpu",
+    device: Annotated[str, Option(help="Where MODEL reads: cpu, cuda, cuda:1 ..., or auto.")] = "cpu",
     against: Annotated[str | None, Option(help="A second model to compare with.")] = None,
     baseline: Annotated[list[BaselineName] | None, Option(help="Compare with it; may be repeated.")] = None,
-    train: Annotated[Path | None, Option(help="Labelled rows to train the baselines on.")] = None,
+    train: Annotated[str | None, Option(metavar="FILE", help="Labelled rows to train the baselines on.")] = None,
     restrict: Annotated[bool, Option("--restrict", help="Compare only labels that occur in the data.")] = False,
     ignore_unknown: Annotated[bool, Option("--ignore-unknown", help="Leave out rows with unknown labels.")] = False,
-    output: Annotated[Path | None, Option("--output", "-o", help="Folder for JSON, report and pictures.")] = None,
+    output: Annotated[
+        str | None, Option("--output", "-o", metavar="FOLDER", help="For JSON, report and pictures.")
+    ] = None,
     resamples: Annotated[int, Option(min=0, help="Bootstrap resamples; 0 for no intervals.")] = 1000,
     seed: Annotated[int, Option(min=0, help="Of the resamples.")] = 0,
     json: Annotated[bool, Option("--json", help="Print JSON in place of tables.")] = False,

@@ -7,6 +7,7 @@ from nautile.tasks.evaluate.bootstrap import bootstrap
 from nautile.tasks.evaluate.measures import Measure
 from nautile.tasks.evaluate.results import Comparison, Estimate, Figures
 from nautile.tasks.evaluate.scores import Judged
+from nautile.tasks.wording import counted
 
 SIGNIFICANT = 0.05
 
@@ -58,7 +59,8 @@ def verdict(names: tuple[str, str], rows: int, p_value: float, accuracy: Estimat
         better, worse = names if accuracy.value > 0 else names[::-1]
         said = f"{better} is more often right than {worse}: accuracy differs by {test}."
     else:
-        said = f"These {rows:,} rows cannot tell whether {names[0]} or {names[1]} is more often right: {test}."
+        these = f"{'This' if rows == 1 else 'These'} {counted(rows, 'row')}"
+        said = f"{these} cannot tell whether {names[0]} or {names[1]} is more often right: {test}."
     if macro_f1.low is None or macro_f1.high is None:
         return said
     if macro_f1.low <= 0 <= macro_f1.high:

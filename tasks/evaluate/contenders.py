@@ -118,6 +118,8 @@ def find_contender(
     from nautile.tasks.question import BASE, DEFAULT_TASK, TASKS, question
 
     named = str(model)
+    if not named:
+        raise NautileError("a model has an empty name; give a task, a folder or a checkpoint")
     if named in TASKS:
         if labels is not None:
             raise NautileError(f"labels go with a model such as {BASE}; {named} is a task with labels of its own")
@@ -125,7 +127,7 @@ def find_contender(
             raise NautileError(f"{named} is a task already: give {BASE} as the model, or leave task out")
         named, task = BASE, named
     if named == BASE and labels is None:
-        task = task or DEFAULT_TASK
+        task = DEFAULT_TASK if task is None else task
         asked, said = question(task, precision=precision, device=device), f"{BASE} {task}"
     else:
         asked, said = question(task, named, labels, precision=precision, device=device), named

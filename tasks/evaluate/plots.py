@@ -11,6 +11,7 @@ from nautile.tasks.evaluate.bootstrap import wilson
 from nautile.tasks.evaluate.measures import bins_of
 from nautile.tasks.evaluate.scores import Judged
 from nautile.tasks.extras import require
+from nautile.tasks.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def confusion_png(judged: Judged, path: Path) -> None:
     figure, axes = _figure(side + 0.8, side)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03, label="share of the true label's rows")
-    axes.set(xlabel="label given", ylabel="true label", title=f"{len(judged.truth):,} rows")
+    axes.set(xlabel="label given", ylabel="true label", title=counted(len(judged.truth), "row"))
     if classes > MOST_NAMES:
         axes.set(xticks=[], yticks=[], xlabel=f"label given ({classes} labels)")
     else:

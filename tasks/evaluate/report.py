@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from nautile.tasks.evaluate.results import Comparison, Figures
 from nautile.tasks.evaluate.tables import comparison, sheets
 from nautile.tasks.sheets import as_markdown
+from nautile.tasks.wording import counted
 
 PICTURES = {"confusion.png": "Confusion", "reliability.png": "Reliability", "coverage.png": "Accuracy by coverage"}
 
@@ -31,10 +32,10 @@ def markdown(
 def about(figures: Figures) -> str:
     """What the figures rest on, in words."""
     known = f"The probabilities were calibrated on {figures.calibrated}." if figures.calibrated else NOT_CALIBRATED
-    how = f"Intervals: {figures.resamples:,} bootstrap resamples of the rows, seed {figures.seed}."
+    how = f"Intervals: {counted(figures.resamples, 'bootstrap resample')} of the rows, seed {figures.seed}."
     unseen = len(figures.labels) - len(figures.per_class)
     silent = f" {unseen} of its labels neither occur nor were given." if unseen else ""
-    said = f"{figures.rows:,} rows, {len(figures.labels)} labels.{silent} {known}"
+    said = f"{counted(figures.rows, 'row')}, {counted(len(figures.labels), 'label')}.{silent} {known}"
     return f"{said} {how}" if figures.resamples else said
 
 

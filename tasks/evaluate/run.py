@@ -10,7 +10,16 @@ from rich.console import Console
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Kind
 from nautile.tasks.evaluate.baselines import Baseline, train_baseline
-from nautile.tasks.evaluate.checks import check_numbers, check_output, check_rename, check_training, make_folder
+from nautile.tasks.evaluate.checks import (
+    FIGURES,
+    REPORT,
+    check_numbers,
+    check_output,
+    check_rename,
+    check_report,
+    check_training,
+    make_folder,
+)
 from nautile.tasks.evaluate.compare import compare
 from nautile.tasks.evaluate.contenders import Contender, as_kind, find_contender, in_order
 from nautile.tasks.evaluate.plots import confusion_png, coverage_png, reliability_png
@@ -48,11 +57,16 @@ class Evaluation:
         return markdown(self.figures, title, self.summary.notes, self.comparisons, pictures=True)
 
     def save(self, folder: str | Path) -> None:
-        """Write figures.json, report.md, confusion.png, reliability.png and coverage.png into a folder."""
+        """Write figures.json, report.md, confusion.png, reliability.png and coverage.png into a folder.
+
+        Raises:
+            NautileError: it cannot be made, or holds a model or files of these names that no evaluation wrote.
+        """
         place = Path(folder)
+        check_report(place)
         make_folder(place)
-        (place / "figures.json").write_text(self.summary.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        (place / "report.md").write_text(self.report, encoding="utf-8")
+        (place / FIGURES).write_text(self.summary.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (place / REPORT).write_text(self.report, encoding="utf-8")
         confusion_png(self.judged, place / "confusion.png")
         reliability_png(self.judged, place / "reliability.png")
         coverage_png(self.judged, place / "coverage.png")
@@ -101,7 +115,7 @@ def evaluate(
         restricted: compare only labels that occur in the data.
         ignore_unknown: leave out rows whose label a model does not know; otherwise they are an error.
         output: write `Evaluation.save`'s files into this folder.
-        resamples: bootstrap resamples, 0 for no intervals.
+        resamples: bootstrap resamples, at most 100,000; 0 for no intervals.
         seed: of the resamples.
         progress: show a bar; by default from 2,048 rows on, where standard error is a terminal.
 
@@ -158,7 +172,8 @@ def _baselines(
     [examples] = training
     if first.kind == "ordinal":
         examples = ordered(examples, first.labels)
-    notes = [f"baselines: {len(examples.texts):,} training rows", *(f"training: {note}" for note in examples.notes)]
+    told = counted(len(examples.texts), "training row")
+    notes = [f"baselines: {told}", *(f"training: {note}" for note in examples.notes)]
     if shared := len(set(rows.texts) & set(examples.texts)):
         notes.append(f"the baselines were trained on {counted(shared, 'text')} of these")
     return [train_baseline(cast(Baseline, name), examples) for name in dict.fromkeys(names)], notes

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from nautile.tasks.files.values import as_text
 
@@ -30,6 +32,11 @@ class ListChunk:
         """The cells of one column, in row order."""
         place = self.columns.index(column)
         return [row[place] for row in self.rows]
+
+    @property
+    def nuls(self) -> int:
+        """How many of the rows hold a NUL character in a text."""
+        return sum(any(isinstance(cell, str) and "\0" in cell for cell in row) for row in self.rows)
 
     def records(self) -> Iterable[Sequence[object]]:
         """The rows, each with its cells in column order."""
@@ -57,6 +64,12 @@ class TableChunk:
         """The cells of one column, in row order."""
         return _cells(self.rows.column(column))
 
+    @property
+    def nuls(self) -> int:
+        """How many of the rows hold a NUL character in a text."""
+        found = [pc.fill_null(pc.match_substring(column, "\0"), False) for column in _texts(self.rows)]
+        return pc.sum(reduce(pc.or_, found)).as_py() if found else 0
+
     def records(self) -> Iterable[Sequence[object]]:
         """The rows, each with its cells in column order."""
         return zip(*map(_cells, self.rows.columns), strict=True)
@@ -66,14 +79,29 @@ class TableChunk:
         return self.rows
 
 
+def _texts(table: pa.Table) -> Iterator[pa.ChunkedArray]:
+    """The columns of texts, categorical ones too."""
+    for column in table.columns:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            yield column.cast(kind)
+
+
 def _cells(column: pa.ChunkedArray) -> list[object]:
-    """Python's values; as texts where it has no word for some: dates after 9999, times of day in nanoseconds."""
+    """Python's values; as texts where it has no word for some: dates after 9999, times of day in nanoseconds.
+
+    Times of a zone that is not known are those of UTC.
+    """
     if column.type == pa.time64("ns"):
         return column.cast(pa.string()).to_pylist()
     try:
         return column.to_pylist()
     except (OverflowError, ValueError):
+        pass
+    try:
         return column.cast(pa.string()).to_pylist()
+    except pa.ArrowInvalid:
+        return _cells(column.cast(pa.timestamp(column.type.unit, "UTC")))
 
 
 Chunk = ListChunk | TableChunk

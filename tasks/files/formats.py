@@ -21,6 +21,7 @@ _KINDS = {
 }
 _PACKINGS = (".gz", ".bz2", ".xz")
 KINDS = ("csv", "tsv", "jsonl", "parquet")
+_EXCEL = (".xlsx", ".xls")
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,26 @@ class Format:
     packing: str = ""
 
 
-def format_of(path: Path, given: str | None = None) -> Format:
-    """The format that a file's suffix tells, else the kind `given` by the user; raises NautileError."""
+def format_of(path: Path, given: str | None = None, written: bool = False) -> Format:
+    """The format that the suffix of a file, read or `written`, tells, else the kind `given`; raises NautileError."""
+    if path.is_dir():
+        raise NautileError(f"{path} is a folder; name a file in it")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packing = suffixes.pop() if suffixes and suffixes[-1] in _PACKINGS else ""
-    kind = _KINDS.get(suffixes[-1] if suffixes else "", check_kind(given) if given else None)
+    suffix = suffixes[-1] if suffixes else ""
+    kind = _KINDS.get(suffix, check_kind(given) if given else None)
     if kind is None:
-        raise NautileError(
-            f"{path}: no format has this suffix; name the file .csv, .tsv, .jsonl or .parquet "
-            "(text also .gz, .bz2, .xz), or pass --format for the input"
-        )
+        raise NautileError(f"{path}: {_advice(suffix, written)}")
     if packing and kind == "parquet":
         raise NautileError(f"{path}: Parquet is compressed inside; unpack the file or drop {packing} from its name")
     return Format(kind, packing)
+
+
+def _advice(suffix: str, written: bool) -> str:
+    if suffix in _EXCEL and not written:
+        return "this looks like an Excel file; save it as comma-separated UTF-8, .csv"
+    named = "no format has this suffix; name the file .csv, .tsv, .jsonl or .parquet (text also .gz, .bz2, .xz)"
+    return named if written else f"{named}, or pass --format for the input"
 
 
 def check_kind(kind: str) -> str:

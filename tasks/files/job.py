@@ -125,7 +125,7 @@ class Job:
         columns = {name: found[name] for name in self.judge.columns}
         assert all(len(values) == len(chunk) for values in columns.values()), "the judge lost or added a row"
         label, agreement = columns[self.judge.main[0]], columns.get("agreement", [])
-        tally = tally_of(label, columns["windows"], columns["note"], chunk.broken, agreement)
+        tally = tally_of(label, columns["windows"], columns["note"], chunk.broken, agreement, chunk.nuls)
         give_back_pages()
         return {self.prefix + name: values for name, values in columns.items()}, tally
 

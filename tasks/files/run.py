@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from nautile.tasks.files.writers import writer_for
 from nautile.tasks.progress import Meter
 from nautile.tasks.question import BASE, Question
 from nautile.tasks.row_judge import RowJudge
+from nautile.tasks.sheets import say
 
 
 def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
@@ -43,6 +45,13 @@ def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
         "threads": threads,
         "nautile": __version__,
     }
+
+
+def named(what: str, name: str | None) -> Path | None:
+    """The path of a name, if one is given; raises NautileError for an empty one: as a path, the current folder."""
+    if name == "":
+        raise NautileError(f"{what} is an empty name; name a file")
+    return None if name is None else Path(name)
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,10 @@ class Request:
         piped_to = self._format_of_pipe()
         if self.output is None and (self.resume or self.overwrite):
             raise NautileError(f"--{'resume' if self.resume else 'overwrite'} goes with --output FILE")
-        output_format = format_of(self.output) if self.output else None
+        output_format = format_of(self.output, written=True) if self.output else None
         workspace = prepared(self.output, source, self.resume, self.overwrite) if self.output else None
         with opened_job(source, load, self.column, self.prefix) as job:
-            meter = Meter(visible=sys.stderr.isatty() and not self.quiet)
+            meter = Meter(visible=sys.stderr is not None and sys.stderr.isatty() and not self.quiet)
             if workspace is not None and output_format is not None:
                 tally = self._to_file(job, workspace, output_format, identity, meter)
             elif sys.stdout.isatty():
@@ -85,19 +94,20 @@ class Request:
         if not self.quiet:
             where = f"; written to {self.output}" if self.output else ""
             said = [f"{tally.sentence()}; {meter.rate:,.0f} rows/s{where}", job.judge.remark, job.judge.spared]
-            Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print("; ".join(filter(None, said)))
+            say(Console(stderr=True, highlight=False), "; ".join(filter(None, said)))
 
     def _source(self) -> Source:
         if (self.input is None) == (self.texts is None):
             raise NautileError("give one input: a file, - for standard input, or --text 'some text'")
         if self.limit is not None and self.limit < 1:
             raise NautileError(f"--limit {self.limit}: give a number of rows from 1 up")
+        limit = None if self.limit is None else min(self.limit, sys.maxsize)
         if self.texts is not None:
-            return TextSource(self.texts[: self.limit])
+            return TextSource(self.texts[:limit])
         assert self.input is not None
         piped = str(self.input) == "-"
         kind = Format(check_kind(self.format or "csv")) if piped else format_of(self.input, self.format)
-        return FileSource(None if piped else self.input, kind, self.encoding, self._dialect(kind), self.limit)
+        return FileSource(None if piped else self.input, kind, self.encoding, self._dialect(kind), limit)
 
     def _dialect(self, format: Format) -> Dialect:
         if self.delimiter is None:
@@ -128,6 +138,8 @@ class Request:
 
     def _format_of_pipe(self) -> Format:
         """What goes to standard output where that is no terminal; raises NautileError."""
+        if self.output is None and sys.stdout is None:
+            raise NautileError("standard output is closed; give --output FILE")
         kind = check_kind(self.format or "csv")
         if kind == "parquet" and not self.output and not sys.stdout.isatty():
             raise NautileError("Parquet can't go through a pipe; name a file with --output, such as out.parquet")
@@ -143,7 +155,17 @@ class Request:
                 yield writer.part(chunk, results)
                 out.flush()
 
-        with meter:
+        with meter, _as_standard_output():
             writer.join(parts(), out)
-        out.flush()
+            out.flush()
         return total
+
+
+@contextmanager
+def _as_standard_output() -> Iterator[None]:
+    """Say of a failure to write, which knows no name, where it was."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise

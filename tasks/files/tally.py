@@ -18,6 +18,8 @@ class Tally:
     further_windows: int = 0
     broken: int = 0
     """Rows that hold half of a surrogate pair."""
+    nuls: int = 0
+    """Rows that hold a NUL character."""
     turned: int = 0
     """Rows that another order of the labels would have answered otherwise."""
 
@@ -29,6 +31,7 @@ class Tally:
         self.long_rows += other.long_rows
         self.further_windows += other.further_windows
         self.broken += other.broken
+        self.nuls += other.nuls
         self.turned += other.turned
 
     def as_dict(self) -> dict[str, object]:
@@ -55,6 +58,8 @@ class Tally:
             parts.append(f"{counted(self.long_rows, 'long text')} took {windows}")
         if self.broken:
             parts.append(f"{counted(self.broken, 'row')} with half a surrogate pair, which is U+FFFD outside JSON")
+        if self.nuls:
+            parts.append(f"{counted(self.nuls, 'row')} with a NUL character, which is U+FFFD in CSV and TSV")
         if self.turned:
             parts.append(order_remark(self.turned))
         return "; ".join(parts)
@@ -71,6 +76,7 @@ def tally_of(
     notes: Sequence[object],
     broken: int,
     agreement: Sequence[object] = (),
+    nuls: int = 0,
 ) -> Tally:
     """Count one chunk's results."""
     counts = [count for count in windows if isinstance(count, int) and count > 1]
@@ -81,6 +87,7 @@ def tally_of(
         long_rows=len(counts),
         further_windows=sum(counts) - len(counts),
         broken=broken,
+        nuls=nuls,
         turned=sum(isinstance(share, float) and share < 1 for share in agreement),
     )
 

@@ -46,7 +46,7 @@ class Preview:
                     name, no_wrap=True, min_width=width, justify="right" if name == "confidence" else "left"
                 )
         for text, label, confidence, note in self._rows:
-            cells = (_visible(text), Text(label, _STYLES.get(label, "")), confidence, _visible(note))
+            cells = (_visible(text), Text(visible(label), _STYLES.get(label, "")), confidence, _visible(note))
             table.add_row(*cells[: len(table.columns)])
         console.print(table)
         if more := tally.rows - len(self._rows):
@@ -57,7 +57,7 @@ class Preview:
 def _counts(labels: Counter[str], rows: int) -> Text:
     line = Text()
     for label, count in labels.most_common():
-        line.append(f"{label} ", _STYLES.get(label, ""))
+        line.append(f"{visible(label)} ", _STYLES.get(label, ""))
         line.append(f"{count:,} ({count / rows:.0%})  ")
     return line
 

@@ -93,11 +93,13 @@ class Workspace:
         with path.open("rb") as stream:
             line = stream.readline()
             rest = path.stat().st_size - stream.tell()
-            header = json.loads(line) if line.endswith(b"\n") else None
-            if not header or header["size"] + header["answers"] != rest:
+            try:
+                header = json.loads(line)
+                tally, whole = Tally.from_dict(header["tally"]), header["size"] + header["answers"] == rest
+            except (ValueError, TypeError, KeyError):
                 return None
             stream.seek(header["size"], os.SEEK_CUR)
-            return Tally.from_dict(header["tally"]), stream.read()
+            return (tally, stream.read()) if whole else None
 
     def keep(self, number: int, part: bytes, tally: Tally, answers: bytes) -> None:
         """Make a part outlive this process and a power cut."""

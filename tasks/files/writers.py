@@ -121,5 +121,6 @@ class _Lines(io.StringIO):
 
 def _delimited(rows: Iterable[Iterable[object]], delimiter: str) -> str:
     text = _Lines(newline="")
-    csv.writer(text, delimiter=delimiter).writerows([as_text(cell) for cell in row] for row in rows)
+    cells = ([as_text(cell).replace("\0", "\ufffd") for cell in row] for row in rows)  # no reader takes a NUL
+    csv.writer(text, delimiter=delimiter).writerows(cells)
     return text.getvalue()

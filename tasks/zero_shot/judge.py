@@ -9,7 +9,6 @@ takes is missing from the legal mass.
 
 import math
 import random
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from nautile.tasks.heads.loading import base_reader
 from nautile.tasks.judge import Finished, Judge, Measured
 from nautile.tasks.question import BASE, Question
 from nautile.tasks.zero_shot.head import MatchingHead
-from nautile.tasks.zero_shot.labels import NONE, WORDINGS, lay_out_labels, spoken
+from nautile.tasks.zero_shot.labels import NONE, WORDINGS, heard, lay_out_labels, spoken
 
 
 class ZeroShotJudge(Judge):
@@ -44,14 +43,12 @@ class ZeroShotJudge(Judge):
     def __init__(self, reader: Reader, matching: MatchingHead, asked: Question) -> None:
         assert asked.labels is not None
         names = [name for name, _ in asked.labels]
-        heard = [spoken(name).casefold() for name in names]
-        if twice := [said for said, times in Counter(heard).items() if times > 1]:
-            raise NautileError(f"labels that read the same cannot be told apart: {', '.join(map(repr, twice[:5]))}")
+        read = [heard(name) for name in names]
         self.listed = [f"{spoken(name)}: {said}" if said else spoken(name) for name, said in asked.labels]
-        self.none = heard.index(NONE) if NONE in heard else len(names)
-        if NONE not in heard:
+        self.none = read.index(NONE) if NONE in read else len(names)
+        if NONE not in read:
             self.listed.append(NONE)
-        shown = [*names, NONE] if asked.none_of_these and NONE not in heard else names
+        shown = [*names, NONE] if asked.none_of_these and NONE not in read else names
         super().__init__(shown, "multi" if asked.multi_label else "single", None, asked.policy)
         self.alone = self.none if self.none < len(shown) else None
         self.reader, self.matching = reader, matching.eval()

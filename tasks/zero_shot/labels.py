@@ -6,6 +6,7 @@ The frame is made of control ids, which no label or text can contain, so neither
 from collections.abc import Sequence
 
 from nautile.model.vocabulary import Vocabulary
+from nautile.tasks.cells import VISIBLE
 
 NONE = "none of these"
 WORDINGS = ("{}", "it is {}", "this is {}.", "about {}", "this is about {}.")  # in which a label stands by itself
@@ -14,6 +15,12 @@ WORDINGS = ("{}", "it is {}", "this is {}.", "about {}", "this is about {}.")  #
 def spoken(name: str) -> str:
     """A label's name as the model reads it: card_arrival is card arrival."""
     return name.replace("_", " ")
+
+
+def heard(name: str) -> str:
+    """What tells a label from another: not case, blanks around or between words, or what cannot be seen."""
+    seen = (char for char in spoken(name).casefold() if char.isspace() or VISIBLE.match(char))
+    return " ".join("".join(seen).split())
 
 
 def lay_out_labels(vocabulary: Vocabulary, labels: Sequence[str]) -> tuple[list[int], list[tuple[int, int]]]:
