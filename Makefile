@@ -24,4 +24,4 @@ mini:
 	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --minutes 75 --count 250000 $(if $(CRITIC),--encoder $(CRITIC) --learning-rate 4e-5)
 	$(SEVERAL) nautile.tasks.backbone.train $(CORPUS) $(DATA) $(RUN) --minutes $(MINUTES)
 	$(SEVERAL) nautile.tasks.backbone.language $(CORPUS) $(DATA) $(RUN) --minutes $(LANGUAGE)
-	$(PYTHON) -m nautile.tasks.heads.build $(RUN) $(DATA) $(CORPUS) nautile/assets/nautile-mini
+	$(PYTHON) -m nautile.tasks.backbone.heads.build $(RUN) $(DATA) $(CORPUS) nautile/assets/nautile-mini

@@ -25,6 +25,13 @@ from nautile.tasks.backbone.between import between
 from nautile.tasks.backbone.between import main as write_between
 from nautile.tasks.backbone.compare import compare, embedder
 from nautile.tasks.backbone.export import averaged, compact, take_over
+from nautile.tasks.backbone.heads import sentiment_data
+from nautile.tasks.backbone.heads.build import calibrated
+from nautile.tasks.backbone.heads.halves import calibrates
+from nautile.tasks.backbone.heads.rows import ADDED, OUT_OF_SCOPE, intent_calibration, part
+from nautile.tasks.backbone.heads.sentiment import ROWS, dev_rows
+from nautile.tasks.backbone.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
+from nautile.tasks.backbone.heads.topics import topic_of
 from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.label_sets import of_rows
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
@@ -35,15 +42,8 @@ from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, r
 from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.backbone.widen import widen
-from nautile.tasks.heads import sentiment_data
-from nautile.tasks.heads.build import calibrated
-from nautile.tasks.heads.halves import calibrates
 from nautile.tasks.heads.head import linear_head, load_head
 from nautile.tasks.heads.loading import with_labels
-from nautile.tasks.heads.rows import ADDED, OUT_OF_SCOPE, intent_calibration, part
-from nautile.tasks.heads.sentiment import ROWS, dev_rows
-from nautile.tasks.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
-from nautile.tasks.heads.topics import topic_of
 from nautile.tasks.zero_shot.head import SHARED_WIDTH
 from nautile.tasks.zero_shot.labels import NONE
 

@@ -25,6 +25,7 @@ from nautile.errors import NautileError
 from nautile.model.checkpoints import save
 from nautile.model.heads import NautileForCausalLM
 from nautile.model.places import fingerprint
+from nautile.tasks.backbone.heads.halves import calibrates
 from nautile.tasks.bench import entrants, peers
 from nautile.tasks.bench.accuracy import accuracy
 from nautile.tasks.bench.language_model import Choice, language_model
@@ -33,7 +34,6 @@ from nautile.tasks.bench.report import Findings
 from nautile.tasks.bench.rows import read_set, sample, without
 from nautile.tasks.bench.sets import SETS, Settings, choose_sets
 from nautile.tasks.evaluate.contenders import Contender
-from nautile.tasks.heads.halves import calibrates
 from nautile.tasks.labelled import Labelled
 from nautile.tasks.question import Question
 

@@ -10,9 +10,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from nautile.tasks.backbone.heads.sentiment_data import NEGATIVE, POSITIVE, Example
 from nautile.tasks.backbone.objectives import Sentiment
 from nautile.tasks.backbone.opinions import Critic
-from nautile.tasks.heads.sentiment_data import NEGATIVE, POSITIVE, Example
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Weights between those a run began with and those it came to: more training gains some things and forgets others.
 
-python -m nautile.tasks.backbone.between RUN NEW --share 0.6      # NEW: a folder for heads.build
+python -m nautile.tasks.backbone.between RUN NEW --share 0.6      # NEW: a folder for backbone.heads.build
 
 Averages keep most of both (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
 """
@@ -38,7 +38,7 @@ def main(
     new: Annotated[Path, typer.Argument(help="folder to write")],
     share: Annotated[float, typer.Option(min=0, max=1, help="of the way, 1: what the run came to")] = 0.6,
 ) -> None:
-    """Write NEW/checkpoint.pt, for `heads.build`."""
+    """Write NEW/checkpoint.pt, for `backbone.heads.build`."""
     if not (run / BEGIN).is_file():
         raise NautileError(f"{run}: no {BEGIN} there; nautile.tasks.backbone.train --begin-with writes it")
     begin = torch.load(run / BEGIN, weights_only=True, mmap=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from nautile.tasks.backbone.corpus_sets import corpus_sets
+from nautile.tasks.backbone.heads.rows import OUT_OF_SCOPE, intent_rows, part, topic_rows
 from nautile.tasks.backbone.label_set import LabelSet, Wordings
 from nautile.tasks.backbone.texts import held_out, key
 from nautile.tasks.corpus import rows
-from nautile.tasks.heads.rows import OUT_OF_SCOPE, intent_rows, part, topic_rows
 
 STARS = {
     "very negative": ("very negative", "terrible", "one star", "the writer hated it"),

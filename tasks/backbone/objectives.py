@@ -14,10 +14,10 @@ from nautile.model.config import NautileConfig
 from nautile.model.heads import pool
 from nautile.model.model import NautileModel
 from nautile.model.vocabulary import Vocabulary
+from nautile.tasks.backbone.heads.sentiment_data import LABELS, NEUTRAL, Example
 from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.vectors import Taught
 from nautile.tasks.heads.head import to_unit
-from nautile.tasks.heads.sentiment_data import LABELS, NEUTRAL, Example
 from nautile.tasks.zero_shot.head import MatchingHead
 from nautile.tasks.zero_shot.labels import NONE, lay_out_labels
 

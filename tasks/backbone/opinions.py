@@ -15,12 +15,12 @@ from torch.optim import AdamW
 
 from nautile.engine.memory import keep_pages
 from nautile.engine.processor import fast_autocast
+from nautile.tasks.backbone.heads.sentiment_data import LABELS, read_training
 from nautile.tasks.backbone.objectives import Sentiment
 from nautile.tasks.backbone.run import Part, Run, group
 from nautile.tasks.backbone.teacher import Encoder
 from nautile.tasks.backbone.texts import gather, save_json
 from nautile.tasks.backbone.vectors import Vectors
-from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
 LONGEST = 96  # tokens
 HEAD_SPEED = 10  # times the encoder's rate

@@ -14,6 +14,8 @@ from torch.optim import Optimizer, SparseAdam
 from nautile.engine.processor import prepare_training
 from nautile.errors import NautileError
 from nautile.tasks.backbone.export import new_student, take_over
+from nautile.tasks.backbone.heads.rows import topic_rows
+from nautile.tasks.backbone.heads.sentiment_data import LABELS, read_training
 from nautile.tasks.backbone.label_sets import read_label_sets
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student
 from nautile.tasks.backbone.ranks import join, leave, once, processes
@@ -22,8 +24,6 @@ from nautile.tasks.backbone.teacher import Teacher, token_embeddings
 from nautile.tasks.backbone.texts import save_json
 from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, sparse_tables
 from nautile.tasks.backbone.vectors import Taught, Vectors
-from nautile.tasks.heads.rows import topic_rows
-from nautile.tasks.heads.sentiment_data import LABELS, read_training
 
 PASSES = 6  # over the texts, for the vectors of tokens and pairs alone
 BEGIN = "begin.pt"  # the student as it was before its first step, where it began with a checkpoint

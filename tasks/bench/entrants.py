@@ -64,8 +64,8 @@ def _fine_tuned(entry: BenchSet, settings: Settings) -> Path:
     Raises:
         NautileError: the one that is there was made from other weights, by another method or with another seed.
     """
-    from nautile.tasks.finetune.folder import FINISHED
     from nautile.tasks.finetune.run import finetune
+    from nautile.tasks.heads.folder import FINISHED
     from nautile.tasks.heads.head import read_about
 
     assert settings.output is not None, "check_entrants comes before"

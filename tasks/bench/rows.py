@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nautile.tasks.backbone.heads.halves import calibrates
 from nautile.tasks.bench.sets import BenchSet, Settings
 from nautile.tasks.evaluate.rows import renamed, truth_of
-from nautile.tasks.heads.halves import calibrates
 from nautile.tasks.labelled import Labelled, read_labelled
 
 

@@ -11,7 +11,7 @@ from nautile.tasks.calibrate import Kind
 from nautile.tasks.evaluate.baselines import check_baselines
 from nautile.tasks.evaluate.report import PICTURES
 from nautile.tasks.extras import require
-from nautile.tasks.finetune.folder import FINISHED, unfinished
+from nautile.tasks.heads.folder import FINISHED, unfinished
 
 MOST_RESAMPLES = 100_000
 FIGURES, REPORT = "figures.json", "report.md"

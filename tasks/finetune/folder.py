@@ -11,9 +11,9 @@ from typing import Any
 from nautile.errors import NautileError
 from nautile.tasks.finetune.options import Options, write_config
 from nautile.tasks.finetune.split import Split
+from nautile.tasks.heads.folder import CHECKPOINTS, FINISHED, MARK, unfinished
 from nautile.tasks.locks import locked
 
-CHECKPOINTS, MARK, FINISHED = "checkpoints", "run.json", "head.json"
 PLACES = {"data", "output", "validation"}  # where things lie; what is in them is compared instead
 OURS = (
     "config.yaml", "metrics.jsonl", "metrics.json", "curves.png", "confusion.png", "report.md", "README.md",
@@ -21,11 +21,6 @@ OURS = (
     "chat_template.jinja", "head.safetensors", FINISHED,
 )  # fmt: skip
 Known = dict[str, Any]
-
-
-def unfinished(folder: Path) -> bool:
-    """Whether a run in the folder was begun and is not done."""
-    return (folder / CHECKPOINTS / MARK).is_file()
 
 
 def identity(options: Options, split: Split, base_digest: str) -> Known:

@@ -1,1 +1,1 @@
-"""Heads: what they are and how they load; and how the built-in ones are made, from which rows."""
+"""Heads on a backbone's vectors: what one is, how it and its backbone load, what it may know beside its weights."""

@@ -17,7 +17,7 @@ from nautile.model.places import Stamp, fingerprint, locate, stamp
 from nautile.model.released import read_config
 from nautile.quiet import quiet
 from nautile.tasks.calibrate import Kind
-from nautile.tasks.finetune.folder import unfinished
+from nautile.tasks.heads.folder import unfinished
 from nautile.tasks.heads.head import Head, load_head, read_about
 from nautile.tasks.heads.precision import convert, dtype_of, settled
 from nautile.tasks.question import BASE, check_device, check_precision, check_task

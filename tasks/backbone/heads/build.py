@@ -1,6 +1,6 @@
 """Fit the built-in heads on a backbone: sentiment learned with it, the others by `nautile.finetune`, method "head".
 
-python -m nautile.tasks.heads.build RUN DATA CORPUS FOLDER      # RUN of nautile.tasks.backbone.train; FOLDER ships
+python -m nautile.tasks.backbone.heads.build RUN DATA CORPUS FOLDER      # RUN of .backbone.train; FOLDER ships
 """
 
 import shutil
@@ -15,11 +15,11 @@ from rich.console import Console
 from nautile.engine.reader import Reader
 from nautile.model.checkpoints import load
 from nautile.tasks.backbone.export import export
+from nautile.tasks.backbone.heads.rows import CALIBRATION, OUT_OF_SCOPE, ROWS, part
+from nautile.tasks.backbone.heads.sentiment import fit_sentiment
 from nautile.tasks.calibrate import calibrate_on
 from nautile.tasks.finetune.run import finetune
 from nautile.tasks.heads.head import Head, load_head
-from nautile.tasks.heads.rows import CALIBRATION, OUT_OF_SCOPE, ROWS, part
-from nautile.tasks.heads.sentiment import fit_sentiment
 from nautile.tasks.labelled import read_labelled
 from nautile.tasks.question import BASE, TASKS
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from nautile.tasks.backbone.heads.halves import calibrates, kept_back
+from nautile.tasks.backbone.heads.topics import topic_passages
 from nautile.tasks.backbone.teacher import Teacher
 from nautile.tasks.backbone.texts import key, save_json
 from nautile.tasks.corpus import rows
-from nautile.tasks.heads.halves import calibrates, kept_back
-from nautile.tasks.heads.topics import topic_passages
 
 Row = dict[str, Any]
 

@@ -12,9 +12,9 @@ from nautile.engine.reader import Reader
 from nautile.model.checkpoints import load
 from nautile.model.places import fingerprint
 from nautile.tasks.backbone.export import load_student
+from nautile.tasks.backbone.heads.sentiment_data import LABELS, Example, read_split
 from nautile.tasks.calibrate import calibrate_on
 from nautile.tasks.heads.head import linear_head
-from nautile.tasks.heads.sentiment_data import LABELS, Example, read_split
 from nautile.tasks.question import BASE
 
 SETS = ("sst2", "sst5", "imdb", "amazon5", "goemotions")
