@@ -197,6 +197,25 @@ def _conversion(source: str, to: Framework | None) -> "Callable[[Path], NautileF
     return partial(convert_to_jax, source) if to is Framework.jax else partial(convert_to_torch, Path(source))
 
 
+@app.command()
+def doctor() -> None:
+    """Say what is installed and what this machine can do, and try the main job. Paste it into a report of a bug."""
+    from rich.console import Console
+
+    from nautile.tasks.extras import missing
+    from nautile.tasks.sheets import print_sheet, say
+
+    if lacks := missing(""):
+        raise NautileError(f"nautile lacks {', '.join(lacks)}: pip install nautile")
+    from nautile.tasks.doctor import check_main_job, examine
+
+    with _stoppable():
+        console = Console(highlight=False)
+        print_sheet(console, examine())
+        console.print()
+        say(console, check_main_job())
+
+
 app.add_typer(pretrain_app, name="pretrain")
 app.add_typer(bench_app, name="bench")
 
