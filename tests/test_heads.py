@@ -107,6 +107,7 @@ def test_loss_can_be_divided_by_the_tokens_of_all_accumulated_batches() -> None:
 def test_only_the_last_logits_are_made_if_asked() -> None:
     model, ids = tiny.model(), tokens(2, 6)
     close(model(ids, logits_to_keep=2).logits, model(ids).logits[:, -2:])
+    close(model(ids, logits_to_keep=torch.tensor([1, 3])).logits, model(ids).logits[:, [1, 3]])
 
 
 @pytest.mark.parametrize("kind", [*HEADS, NautileModel])

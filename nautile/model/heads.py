@@ -45,14 +45,14 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         segment_ids: Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
         output_attentions: bool | None = None,
     ) -> CausalLMOutputWithPast:
-        """Logits (B,L,V), or of the last `logits_to_keep` columns; loss if `labels` (B,L; -100 ignored) are given.
+        """Logits (B,L,V), of the last `logits_to_keep` columns or of those that it lists; loss if there are `labels`.
 
-        Labels are shifted here; what follows padding or the end of a packed document is not predicted from it.
-        Other arguments: see `NautileModel.forward`; `num_items_in_batch` divides the loss instead of their mean.
+        Labels (B,L; -100 is ignored) are shifted here; what follows padding or the end of a packed document is not
+        predicted from it. Other arguments: see `NautileModel.forward`; `num_items_in_batch` divides the loss instead of their mean.
         """
         out = self.model(
             input_ids,
@@ -65,7 +65,8 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
             output_attentions,
             return_dict=True,
         )
-        logits = self.lm_head(out.last_hidden_state[:, -logits_to_keep:])
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(out.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
             labels = predictable(labels, attention_mask, segment_ids)
