@@ -52,7 +52,8 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         """Logits (B,L,V), of the last `logits_to_keep` columns or of those that it lists; loss if there are `labels`.
 
         Labels (B,L; -100 is ignored) are shifted here; what follows padding or the end of a packed document is not
-        predicted from it. Other arguments: see `NautileModel.forward`; `num_items_in_batch` divides the loss instead of their mean.
+        predicted from it. Other arguments: see `NautileModel.forward`; `num_items_in_batch` divides the loss instead of
+        their mean.
         """
         out = self.model(
             input_ids,
