@@ -14,7 +14,7 @@ import typer
 from typer import Argument, Option
 
 from nautile import __version__
-from nautile.errors import NautileError, Stopped
+from nautile.errors import NautileError, Stopped, first_line
 from nautile.pretraining.command_line import app as pretrain_app
 from nautile.quiet import quiet
 from nautile.tasks.bench.command_line import app as bench_app
@@ -76,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_what_can_be() -> None:
-    """Let what standard output cannot encode be a question mark there, not an error."""
+    """Let what standard output cannot encode be escaped there, not an error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _print_version(wanted: bool) -> None:
@@ -105,7 +105,7 @@ def classify(
     labels: Annotated[str | None, Option(help="Labels of your own: comma-separated, or a .json or .txt file.")] = None,
     multi_label: Annotated[bool, Option("--multi-label", help="Your labels may hold together.")] = False,
     none_of_these: Annotated[bool, Option("--none-of-these", help="Your labels may all be wrong.")] = False,
-    permutations: Annotated[int, Option(help="Average over so many orders of your labels, at most all.")] = 1,
+    permutations: Annotated[int, Option(help="How many orders of your labels to average over.")] = 1,
     threshold: Annotated[float | None, Option(help="No label below this confidence.")] = None,
     answer_share: Annotated[float | None, Option(help="Label about this share of rows, the surest.")] = None,
     set_coverage: Annotated[float | None, Option(help="Add label sets that hold the truth this often.")] = None,
@@ -199,16 +199,17 @@ def _conversion(source: str, to: Framework | None) -> "Callable[[Path], NautileF
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed and what this machine can do, and try the main job. Paste it into a report of a bug."""
+    """Say what is installed, what this machine can do, and whether the main job works: paste it into bug reports."""
     from rich.console import Console
 
     from nautile.tasks.extras import missing
     from nautile.tasks.sheets import print_sheet, say
 
-    if lacks := missing(""):
-        raise NautileError(f"nautile lacks {', '.join(lacks)}: pip install nautile")
-    from nautile.tasks.doctor import check_main_job, examine
-
+    try:
+        from nautile.tasks.doctor import check_main_job, examine
+    except (ImportError, OSError) as error:
+        lacks = f"; it lacks {', '.join(missing(''))}" if missing("") else ""
+        raise NautileError(f"nautile cannot be loaded ({first_line(error)}){lacks}: pip install nautile") from None
     with _stoppable():
         console = Console(highlight=False)
         print_sheet(console, examine())

@@ -53,6 +53,8 @@ def convert_to_jax(source: str | Path, output: Path) -> NautileForCausalLM:
         if not isinstance(model, NautileForCausalLM):
             head = type(model).__name__
             raise NautileError(f"{source}: a {head}; only a language model, NautileForCausalLM, converts to JAX")
+        if model.config.ranks is not None:
+            raise NautileError(f"{source}: its embedding was resized, and JAX knows the whole vocabulary alone")
         architecture = Architecture(**model.config.architecture())
         params = _from_tensors(model.state_dict(), parameter_shapes(architecture))
         save_folder(params, architecture, model.config.tokenizer_layout, output)

@@ -9,4 +9,7 @@ The letters of shapes here, as suffixes (`probabilities_NC`); those of the model
 | D      | width of a text's vector     | E      | width of the space where texts meet labels       |
 | S      | buckets of words             | F      | words of all texts, one after the other          |
 | G      | groups                       | P      | prefixes                                         |
+| B      | texts of a batch             | W      | wordings of a label                              |
+
+Some functions have letters of their own, such as M for the decisions of a row, and T for templates.
 """

@@ -171,6 +171,8 @@ def labels_from(given: str) -> list[str] | dict[str, str]:
     if path.suffix.lower() not in (".json", ".txt"):
         if given.lstrip().startswith(("[", "{")) or ("," not in given and FILE.fullmatch(path.suffix.lower())):
             raise NautileError(f"{given}: give labels with commas between them, or a file of them, .txt or .json")
+        if not given.strip():
+            raise NautileError("labels is empty; give some with commas between them, or a file of them")
         labels = [label.strip() for label in given.split(",")]
         if "" in labels:
             raise NautileError(f"labels {given!r}: one of them is empty; is there a comma too many, as at the end?")

@@ -561,7 +561,7 @@ def test_numbers_are_the_same_labels_whole_or_not(linear: Classifier) -> None:
         fitted.score(X, y[:-1])
 
 
-@pytest.mark.parametrize("missing", [None, float("nan")])
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
 def test_a_missing_label_in_a_list_is_named(linear: Classifier, missing: Any) -> None:
     with pytest.raises(NautileError, match=r"y holds a missing label in rows \[1\]"):
         linear.set_params(multi_label=True).fit(["a", "b", "c"], [["x"], [missing, "y"], ["z"]])

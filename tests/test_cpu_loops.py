@@ -349,7 +349,6 @@ THREADS = """
 import torch
 torch.set_num_threads(1)
 import tiny
-import nautile
 from nautile.model.kernels import cpu
 from nautile.model.model import NautileModel
 cpu.LEAST = 0

@@ -1,5 +1,6 @@
 """`nautile doctor`: what it says of packages, of the machine, and of a main job that fails."""
 
+import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,7 +13,8 @@ from nautile.tasks import doctor, extras
 WANTED = [
     "there>=1",
     "old>=2",
-    'gone; extra == "more"',
+    'gone; python_version > "3"',
+    'other; extra == "more"',
     'own[more]; extra == "all"',
     'there>=1; python_version < "3" and extra == "more"',
 ]
@@ -33,15 +35,20 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("packages")
 def test_what_an_extra_lacks_is_named() -> None:
-    assert extras.missing("", "own") == ["old>=2 (1.9 is there)"]
-    assert extras.missing("more", "own") == ["gone"]
-    assert extras.missing("all", "own") == ["gone"]
+    assert extras.missing("", "own") == ["old>=2 (1.9 is there)", "gone"]
+    assert extras.missing("more", "own") == ["gone", "other"]
+    assert extras.missing("all", "own") == ["gone", "other"]
 
 
 @pytest.mark.usefixtures("packages")
-def test_a_package_that_nautile_itself_needs_is_named_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_loaded_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "nautile.tasks.doctor", None)
     assert main(["doctor"]) == 2
-    assert capsys.readouterr().err == "nautile: error: nautile lacks old>=2 (1.9 is there): pip install nautile\n"
+    said = capsys.readouterr().err
+    assert said.startswith("nautile: error: nautile cannot be loaded (import of nautile.tasks.doctor halted")
+    assert said.endswith("; it lacks old>=2 (1.9 is there), gone: pip install nautile\n")
 
 
 def test_it_tells_of_the_machine_and_tries_the_main_job(capsys: pytest.CaptureFixture[str]) -> None:

@@ -425,6 +425,7 @@ def test_what_is_saved_can_be_read_again(tmp_path: Path) -> None:
     [
         ("head.json", "holds a fine-tuned model"),
         ("checkpoints/run.json", "holds a fine-tuned model"),
+        ("figures.json", "holds a figures.json that no evaluation wrote"),
         ("report.md", "holds a report.md that no evaluation wrote"),
         ("coverage.png", "holds a coverage.png that no evaluation wrote"),
     ],

@@ -44,7 +44,16 @@ def test_what_is_not_given_is_left_to_the_file(called: list[dict[str, Any]]) -> 
     assert invoke("rows.csv", "-o", "out", "--config", "run.yaml").exit_code == 0
     (given,) = called
     told = {name: value for name, value in given.items() if value not in (None, False)}
-    assert told == {"data": Path("rows.csv"), "output": "out", "config": Path("run.yaml")}
+    assert told == {"data": "rows.csv", "output": "out", "config": "run.yaml"}
+
+
+@pytest.mark.parametrize("name", ["data", "output", "config", "validation"])
+def test_an_empty_name_is_refused(name: str, called: list[dict[str, Any]]) -> None:
+    given = {"data": ["rows.csv"], "output": ["-o", "out"], "config": [], "validation": []}
+    given[name] = [""] if name == "data" else [f"--{name}", ""]
+    result = invoke(*(part for parts in given.values() for part in parts))
+    assert str(result.exception) == f"{name} is an empty name; leave it out, or name a file or folder"
+    assert not called
 
 
 def test_flags_become_options(called: list[dict[str, Any]]) -> None:

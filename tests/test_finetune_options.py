@@ -63,6 +63,19 @@ def test_what_stands_twice_in_a_configuration_is_refused(tmp_path: Path) -> None
         make_options({}, tmp_path / "config.yaml")
 
 
+def test_a_configuration_may_merge_another_mapping(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("<<: {rank: 4, seed: 1}\nseed: 2\n")
+    found = make_options({}, tmp_path / "config.yaml")
+    assert (found.rank, found.seed) == (4, 2)
+
+
+@pytest.mark.parametrize("text", ["!!map abc", "!!map [a]", "[" * 100_000])
+def test_odd_yaml_is_an_error_of_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(NautileError, match="cannot be read as YAML"):
+        make_options({}, tmp_path / "config.yaml")
+
+
 @pytest.mark.parametrize("name", ["learning_rate", "alpha", "weight_decay"])
 def test_numbers_are_finite(name: str) -> None:
     with pytest.raises(NautileError, match=f"{name}: Input should be a finite number, not inf"):

@@ -1,6 +1,7 @@
 """The heads: pooling, losses, outputs, and what transformers and peft do with them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -10,6 +11,7 @@ from torch import nn
 
 from nautile.errors import NautileError
 from nautile.model.checkpoints import register, save, vocabulary_of
+from nautile.model.config import NautileConfig
 from nautile.model.heads import (
     NautileForCausalLM,
     NautileForSequenceClassification,
@@ -162,14 +164,20 @@ def test_pipeline_classifies_texts_in_batches(side: str) -> None:
         assert together["score"] == pytest.approx(single["score"], abs=1e-5)
 
 
-def test_a_backbone_is_not_taken_for_a_language_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [NautileModel, NautileForSequenceClassification])
+def test_only_language_models_are_taken_for_such(kind: Any, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     register()
-    tiny.model(NautileModel).save_pretrained(tmp_path)
-    for kind in (AutoModelForCausalLM, NautileForCausalLM):
-        with pytest.raises(NautileError, match="a backbone, no language model"):
-            kind.from_pretrained(tmp_path)
+    tiny.model(kind).save_pretrained(tmp_path / "other")
+    for loader in (AutoModelForCausalLM, NautileForCausalLM):
+        with pytest.raises(NautileError, match=f"a {kind.__name__}, no language model"):
+            loader.from_pretrained(tmp_path / "other")
+    tiny.model(NautileForCausalLM).save_pretrained(tmp_path / "own")
+    named = NautileForCausalLM.from_pretrained(
+        pretrained_model_name_or_path=tmp_path / "own", config=str(tmp_path / "own"), output_loading_info=True
+    )
+    assert isinstance(named[0], NautileForCausalLM)
 
 
 def test_texts_are_cut_as_before_where_the_embedding_was_resized(tmp_path: Path) -> None:
@@ -179,5 +187,9 @@ def test_texts_are_cut_as_before_where_the_embedding_was_resized(tmp_path: Path)
     save(model, tmp_path)
     again = NautileForCausalLM.from_pretrained(tmp_path)
     assert (again.lm_head.weight.shape[0], vocabulary_of(again.config).ranks) == (320, 292)
-    with pytest.raises(NautileError, match="256 tokens are fewer than the vocabulary's 320"):
-        again.resize_token_embeddings(256)
+    again.resize_token_embeddings(300)
+    assert again.config.vocab_size == 300
+    with pytest.raises(NautileError, match="299 tokens are fewer than the vocabulary's 300"):
+        again.resize_token_embeddings(299)
+    with pytest.raises(NautileError, match="293 ranks leave no room for control ids"):
+        NautileConfig(vocab_size=300, ranks=293)

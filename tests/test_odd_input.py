@@ -25,7 +25,7 @@ ODD: dict[str, tuple[str, str | bytes, list[str], list[str]]] = {
         ["", "not text", "missing", "not text", "missing"],
     ),
     "half a surrogate pair": ("in.jsonl", '{"text": "a\\ud800"}\n', ["a\ufffd"], [""]),
-    "NUL in JSON": ("in.jsonl", '{"text": "a\\u0000b"}\n', ["a\ufffdb"], [""]),
+    "NUL in JSON": ("in.jsonl", '{"text": "a\\u0000b"}\n', ["a\0b"], [""]),
     "line ends of every kind": ("in.csv", "text\r\na\rb\n", ["a", "b"], ["", ""]),
     "formulas": ("in.csv", 'text\n=1+1\n"@x,y"\n', ["=1+1", "@x,y"], ["", ""]),
 }
@@ -42,7 +42,8 @@ def test_what_is_merely_odd_goes_through(
     target = tmp_path / f"out.{output}"
     assert main(["classify", str(tmp_path / name), "-o", str(target)]) == 0
     assert f"{len(texts)} row" in capsys.readouterr().err
-    assert shown(target, texts) == (texts, notes)
+    written = [text.replace("\0", "\ufffd") for text in texts] if output == "csv" else texts
+    assert shown(target) == (written, notes)
 
 
 @pytest.mark.parametrize("output", ["csv", "tsv", "parquet"])
@@ -74,7 +75,7 @@ def test_a_limit_beyond_all_numbers_is_no_limit(
     assert capsys.readouterr().err.startswith("2 rows")
 
 
-def shown(target: Path, texts: list[str]) -> tuple[list[str], list[str]]:
+def shown(target: Path) -> tuple[list[str], list[str]]:
     """The texts of an output, as a CSV shows them, and the notes."""
     if target.suffix == ".parquet":
         rows = pq.read_table(target).to_pylist()
@@ -89,5 +90,5 @@ def shown(target: Path, texts: list[str]) -> tuple[list[str], list[str]]:
         with target.open(newline="", encoding="utf-8") as stream:
             csv.field_size_limit(1 << 26)
             rows = list(csv.DictReader(stream))
-    texts = ["" if row["text"] is None else str(row["text"]).replace("\0", "\ufffd") for row in rows]
+    texts = ["" if row["text"] is None else str(row["text"]) for row in rows]
     return texts, [row["note"] for row in rows]

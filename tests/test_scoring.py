@@ -56,6 +56,10 @@ def test_half_a_surrogate_pair_is_three_bytes(model: NautileForCausalLM) -> None
     assert score(model, ["a \ud800"])[0].size == len("a \ufffd".encode())
 
 
+def test_texts_may_come_one_by_one(model: NautileForCausalLM) -> None:
+    assert score(model, (text for text in TEXTS)) == score(model, TEXTS)
+
+
 def test_what_cannot_be_scored_is_refused(model: NautileForCausalLM) -> None:
     with pytest.raises(NautileError, match="predicts no tokens"):
         score(tiny.model(NautileModel), ["a"])  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """How likely a language model finds texts: their log-probabilities, long ones read on in blocks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,7 +30,7 @@ class Likelihood(NamedTuple):
         return self.nats / math.log(2) / self.size if self.size else math.nan
 
 
-def score(model: NautileForCausalLM, texts: Sequence[str]) -> list[Likelihood]:
+def score(model: NautileForCausalLM, texts: Iterable[str]) -> list[Likelihood]:
     """The likelihoods of `texts`, in their order, each from its first token to its last, however long it is.
 
     Raises:
@@ -40,14 +40,15 @@ def score(model: NautileForCausalLM, texts: Sequence[str]) -> list[Likelihood]:
         raise NautileError(
             f"a {type(model).__name__} predicts no tokens; nautile.Nautile.from_pretrained reads one that does"
         )
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+    listed = list(texts)
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in listed):
         raise NautileError("score takes a list of texts, each a str")
     vocabulary = vocabulary_of(model.config)
-    rows = [[vocabulary.eos_id, *ids] for ids in vocabulary.encode_batch(texts)]
+    rows = [[vocabulary.eos_id, *ids] for ids in vocabulary.encode_batch(listed)]
     found = [Likelihood(0.0, 0, 0)] * len(rows)
     for group in batches([len(row) for row in rows], BATCH_TOKENS):
         for index, nats in zip(group, _nats(model, [rows[index] for index in group]), strict=True):
-            found[index] = Likelihood(nats, len(rows[index]) - 1, len(texts[index].encode("utf-8", "surrogatepass")))
+            found[index] = Likelihood(nats, len(rows[index]) - 1, len(listed[index].encode("utf-8", "surrogatepass")))
     return found
 
 

@@ -77,28 +77,24 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(loss=loss, logits=logits, cache=out.cache, hidden_states=out.hidden_states)
 
     @classmethod
-    def from_pretrained(cls, place: Any, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """As transformers does it.
 
         Raises:
-            NautileError: a backbone, whose tied output layer would be there, but has never learned.
+            NautileError: a checkpoint of another kind: the output layer would be there, being tied, but never learned.
         """
-        config = kwargs.get("config") or NautileConfig.from_pretrained(place, **_of_the_hub(kwargs))
-        if config.architectures == [NautileModel.__name__]:
-            raise NautileError(f"{place}: a backbone, no language model; one may lie in its folder language/")
-        return super().from_pretrained(place, *args, **kwargs)
+        found = super().from_pretrained(*args, **kwargs)
+        model = found[0] if isinstance(found, tuple) else found
+        saved = model.config.architectures or [NautileForCausalLM.__name__]
+        if NautileForCausalLM.__name__ not in saved:
+            raise NautileError(f"{model.name_or_path}: a {saved[0]}, no language model; see its folder language/")
+        return found
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """As transformers does it, with a state from the first step on."""
         if kwargs.get("use_cache") and kwargs.get("cache") is None:
             kwargs["cache"] = NautileState(self.config)
         return super().prepare_inputs_for_generation(input_ids, **kwargs)
-
-
-def _of_the_hub(options: dict[str, Any]) -> dict[str, Any]:
-    """Those that say where a repository's files are."""
-    names = ("revision", "token", "cache_dir", "subfolder", "local_files_only", "force_download")
-    return {name: options[name] for name in names if name in options}
 
 
 class NautileForSequenceClassification(NautilePreTrainedModel):

@@ -47,9 +47,9 @@ class NautilePreTrainedModel(PreTrainedModel):
         Raises:
             NautileError: fewer tokens than the vocabulary has.
         """
-        ranks = self.config.vocabulary_ranks
-        if new_num_tokens is not None and new_num_tokens < self.config.vocab_size:
-            raise NautileError(f"{new_num_tokens:,} tokens are fewer than the vocabulary's {self.config.vocab_size:,}")
+        ranks, least = self.config.vocabulary_ranks, self.config.vocabulary_size
+        if new_num_tokens is not None and new_num_tokens < least:
+            raise NautileError(f"{new_num_tokens:,} tokens are fewer than the vocabulary's {least:,}")
         found: nn.Module = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
         self.config.ranks = ranks
         return found

@@ -9,6 +9,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import Array, Kind
+from nautile.tasks.cells import read_cell
 
 Form = Literal["class", "indicator", "lists"]
 COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)
@@ -96,7 +97,7 @@ def label_lists(y: Any) -> list[Any]:
     rows = [[row] if isinstance(row, str) else row for row in y]
     if wrong := [n for n, row in enumerate(rows) if not isinstance(row, COLLECTIONS)]:
         raise NautileError(f"y holds no labels in rows {wrong[:5]}; give an empty list where none applies")
-    if missing := [n for n, row in enumerate(rows) if any(label is None or label != label for label in row)]:
+    if missing := [n for n, row in enumerate(rows) if any(read_cell(label).note == "missing" for label in row)]:
         raise NautileError(f"y holds a missing label in rows {missing[:5]}; leave it out")
     return rows
 

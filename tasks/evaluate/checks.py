@@ -10,6 +10,7 @@ from nautile.errors import NautileError
 from nautile.tasks.calibrate import Kind
 from nautile.tasks.evaluate.baselines import check_baselines
 from nautile.tasks.evaluate.report import PICTURES
+from nautile.tasks.evaluate.results import Summary
 from nautile.tasks.extras import require
 from nautile.tasks.heads.folder import FINISHED, unfinished
 
@@ -60,9 +61,17 @@ def check_report(folder: Path) -> None:
     """Raise NautileError where a report would stand among a model's files, or replace what no evaluation wrote."""
     if unfinished(folder) or (folder / FINISHED).is_file():
         raise NautileError(f"{folder}: holds a fine-tuned model; name another folder")
-    taken = [name for name in (REPORT, *PICTURES) if (folder / name).exists()]
-    if taken and not (folder / FIGURES).exists():
+    taken = [name for name in (FIGURES, REPORT, *PICTURES) if (folder / name).exists()]
+    if taken and not _is_evaluation(folder):
         raise NautileError(f"{folder}: holds a {taken[0]} that no evaluation wrote; name another folder")
+
+
+def _is_evaluation(folder: Path) -> bool:
+    try:
+        Summary.model_validate_json((folder / FIGURES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def check_folder(folder: Path) -> None:

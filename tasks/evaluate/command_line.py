@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from json import dumps, loads
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,7 +101,7 @@ def evaluate(
         progress=False if quiet else None,
     )
     if json:
-        typer.echo(found.summary.model_dump_json(indent=1))
+        typer.echo(dumps(loads(found.summary.model_dump_json()), indent=1))  # in ASCII, which any terminal takes
     else:
         _show(found.summary)
     if output is not None:

@@ -73,7 +73,7 @@ class Request:
     quiet: bool = False
 
     def run(self, load: Callable[[], RowJudge], identity: Mapping[str, object]) -> None:
-        """RowJudge the input with what `load` gives; raises NautileError.
+        """Judge the input with what `load` gives; raises NautileError.
 
         `identity` says which judge that is; see `judge_identity`.
         """

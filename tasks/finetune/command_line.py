@@ -1,12 +1,11 @@
 """`nautile finetune`: every option is a flag; nothing heavy is imported before it runs."""
 
 import inspect
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from typer import Argument, Option
 
-from nautile.errors import Stopped
+from nautile.errors import NautileError, Stopped
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.question import labels_from
 
@@ -33,6 +32,9 @@ def finetune(**given: Any) -> None:
     """Run `nautile finetune`; see `Options` for what its flags mean."""
     from nautile.tasks.finetune.run import finetune as run
 
+    for name in ("data", "output", "config", "validation"):
+        if given[name] is not None and not str(given[name]):
+            raise NautileError(f"{name} is an empty name; leave it out, or name a file or folder")
     if given["labels"] is not None:
         given["labels"] = [label for part in given["labels"] for label in labels_from(part)]
     try:
@@ -74,16 +76,16 @@ def _type(annotation: Any) -> Any:
 
 
 _DATA = Argument(metavar="FILE", help="Labelled rows: CSV, TSV, JSONL or Parquet.", show_default=False)
-_CONFIG = Option(help="YAML file of options; flags come before it.", show_default=False)
+_CONFIG = Option(metavar="FILE", help="YAML file of options; flags come before it.", show_default=False)
 _OVERWRITE = Option("--overwrite", help="Replace a run that is in the folder.")
 _QUIET = Option("--quiet", "-q", help="No progress bar, no summary.")
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 finetune.__doc__ = _HELP
 finetune.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [
-        inspect.Parameter("data", _KEYWORD, default=None, annotation=Annotated[Path | None, _DATA]),
+        inspect.Parameter("data", _KEYWORD, default=None, annotation=Annotated[str | None, _DATA]),
         _flag("output"),
-        inspect.Parameter("config", _KEYWORD, default=None, annotation=Annotated[Path | None, _CONFIG]),
+        inspect.Parameter("config", _KEYWORD, default=None, annotation=Annotated[str | None, _CONFIG]),
         *(_flag(name) for name in Options.model_fields if name not in ("data", "output")),
         inspect.Parameter("overwrite", _KEYWORD, default=False, annotation=Annotated[bool, _OVERWRITE]),
         inspect.Parameter("quiet", _KEYWORD, default=False, annotation=Annotated[bool, _QUIET]),

@@ -182,15 +182,15 @@ def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-            names = [self.construct_object(name) for name, _ in node.value]
-            if twice := [name for n, name in enumerate(names) if name in names[:n]]:
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            named = [name.value for name, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+            if twice := [name for n, name in enumerate(named) if name in named[:n]]:
                 raise yaml.YAMLError(f"{twice[0]} stands twice")
             return super().construct_mapping(node, deep)
 
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise NautileError(f"{path}: cannot be read as YAML ({reason})") from None
     if found is None:
