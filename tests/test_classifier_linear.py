@@ -82,6 +82,7 @@ def test_names_are_rows_of_their_classes() -> None:
     np.testing.assert_allclose(judged(found, rows), judged(expected, rows), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_held_out_rows_choose_names_and_likeness_where_they_help() -> None:
     rng = np.random.default_rng(3)
     rows = blobs(9, N=80, D=20)

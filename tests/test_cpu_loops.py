@@ -149,6 +149,7 @@ def gradients(model: NautileModel, lengths: list[int], past: int, loop: bool, dt
     return {name: part for name, part in zip(leaves, found, strict=True) if part is not None}
 
 
+@SLOW
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[SLOW] * kind.startswith("one point")) for kind in GRADED])
 @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any), past=st.booleans())
 @example(lengths=[1], past=False)
@@ -176,6 +177,7 @@ def test_gradients_in_bfloat16_are_as_near_to_float32_as_the_usual_ones() -> Non
         assert far[1] < max(1.5 * far[0], 0.02) < 0.2, name
 
 
+@SLOW
 def test_a_model_learns_by_the_loop_and_its_gradients_cross_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, real = [], cpu._backward
     monkeypatch.setattr(cpu, "_backward", lambda *a: (calls.append(1), real(*a))[1])
@@ -208,6 +210,7 @@ def test_what_comes_in_any_type_and_order_of_memory_is_read_right() -> None:
     assert torch.equal(*found)
 
 
+@SLOW
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_learning_after_a_prefix_that_was_read_in_another_type_or_mode(mode: Any) -> None:
     model, found = tiny.model(NautileModel, **tiny.BOUNDARY), []
@@ -358,6 +361,7 @@ print(torch.get_num_threads())
 """
 
 
+@SLOW
 def test_torch_keeps_its_number_of_threads() -> None:
     """numba's first call starts its own."""
     done = subprocess.run(

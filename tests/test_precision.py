@@ -115,14 +115,12 @@ def test_int8_holds_linear_layers_in_a_byte_a_weight() -> None:
     assert {weight.dtype for weight in other} == {torch.bfloat16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [
         "import nautile; nautile.classify('fine', precision='int8')",
-        pytest.param(
-            "from nautile.cli import main; main(['classify', '--text', 'fine', '--precision', 'int8', '--quiet'])",
-            marks=pytest.mark.slow,
-        ),
+        "from nautile.cli import main; main(['classify', '--text', 'fine', '--precision', 'int8', '--quiet'])",
     ],
 )
 def test_torchao_says_nothing_to_the_user(code: str) -> None:

@@ -24,6 +24,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line.removeprefix("nautile: error: ")
 
 
+@pytest.mark.slow
 def test_a_run_from_the_command_line_to_a_folder_that_loads(
     tmp_path: Path, trained_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ def test_exports_average_and_refuse(trained_run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_run_may_start_from_converted_weights(trained_run: Path, tmp_path: Path) -> None:
     export(trained_run, tmp_path / "torch", dtype="float32")
     convert_to_jax(tmp_path / "torch", tmp_path / "jax")

@@ -75,6 +75,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         train(tmp_path / "run", minutes=0, visible=False)
 
 
+@pytest.mark.slow
 def test_corrupt_lines_are_counted_and_named_in_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = small_run.recipe(tmp_path)
     notes = tmp_path / "texts" / "notes.jsonl"

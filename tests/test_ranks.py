@@ -77,6 +77,7 @@ def start(code: str, folder: Path) -> None:
     assert started.returncode == 0, said[-2000:]
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_both_batches_and_all_agree(tmp_path: Path) -> None:
     start(STEP, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
