@@ -150,7 +150,7 @@ def gradients(model: NautileModel, lengths: list[int], past: int, loop: bool, dt
 
 
 @SLOW
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[SLOW] * kind.startswith("one point")) for kind in GRADED])
+@pytest.mark.parametrize("kind", GRADED)
 @given(lengths=st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(any), past=st.booleans())
 @example(lengths=[1], past=False)
 @example(lengths=[2, 0, 1], past=True)
