@@ -206,3 +206,11 @@ def test_times_of_an_unknown_zone_are_written_as_those_of_utc(folder: Path) -> N
         for suffix in ("csv", "jsonl"):
             copied(folder / f"{name}.parquet", folder / f"{name}.{suffix}")
             assert read(folder / f"{name}.{suffix}")[1][0][1] == first
+
+
+def test_times_of_an_unknown_zone_inside_other_values_are_written_as_those_of_utc(folder: Path) -> None:
+    zone = pa.timestamp("us", "Mars/Olympus")
+    inner = pa.array([{"at": [0, None]}, None], pa.struct([("at", pa.list_(zone))]))
+    pq.write_table(pa.table({"text": ["a", "b"], "when": inner}), folder / "inner.parquet")
+    copied(folder / "inner.parquet", folder / "inner.jsonl")
+    assert read(folder / "inner.jsonl")[1][0][1] == {"at": ["1970-01-01T00:00:00+00:00", None]}

@@ -100,8 +100,21 @@ def _cells(column: pa.ChunkedArray) -> list[object]:
         pass
     try:
         return column.cast(pa.string()).to_pylist()
-    except pa.ArrowInvalid:
-        return _cells(column.cast(pa.timestamp(column.type.unit, "UTC")))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if (known := _in_utc(column.type)) == column.type:
+            raise
+        return _cells(column.cast(known))
+
+
+def _in_utc(kind: pa.DataType) -> pa.DataType:
+    """The type with UTC in place of all time zones, those inside lists and structs as well."""
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return pa.timestamp(kind.unit, "UTC")
+    if pa.types.is_list(kind):
+        return pa.list_(_in_utc(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_utc(field.type)) for field in kind.fields])
+    return kind
 
 
 Chunk = ListChunk | TableChunk
