@@ -125,7 +125,8 @@ def classify(
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress bar, no summary.")] = False,
 ) -> None:
     """Run `nautile classify`; see `Request` and `load_judge` for what its options mean."""
-    from nautile.tasks.files.run import Request, judge_identity, named
+    from nautile.tasks.files.run import Request, judge_identity
+    from nautile.tasks.names import named
     from nautile.tasks.question import Policy, labels_from, question
 
     asked = question(

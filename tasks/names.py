@@ -1,7 +1,8 @@
-"""What a label may be called."""
+"""What a label may be called, and that a file or folder has a name."""
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from nautile.errors import NautileError
 
@@ -21,3 +22,10 @@ def check_labels(labels: Sequence[str], joined: bool = False) -> None:
         raise NautileError(
             f"several labels of one text are joined by {SEPARATOR!r}, so no label may hold it: {cut[:5]}"
         )
+
+
+def named(what: str, name: str | None) -> Path | None:
+    """The path of a name, if one is given; raises NautileError for an empty one: as a path, the current folder."""
+    if name == "":
+        raise NautileError(f"{what} is an empty name; leave it out, or name a file or folder")
+    return None if name is None else Path(name)

@@ -1,6 +1,6 @@
 """The architecture in numbers, free of any framework: PyTorch and JAX build the model from the same object.
 
-The legend of shape letters, used as suffixes (`q_BLQHM`) throughout the project, in PyTorch and in JAX:
+The legend of the model's shape letters, used as suffixes (`q_BLQHM`) in PyTorch and in JAX:
 
 | letter | meaning                          | letter | meaning                                       |
 |--------|----------------------------------|--------|-----------------------------------------------|

@@ -28,7 +28,7 @@ from nautile.model.heads import (
     NautileForTokenClassification,
 )
 from nautile.model.model import NautileModel
-from nautile.model.places import check_new, locate, make_readable
+from nautile.model.places import check_new, locate, make_readable, part_at
 from nautile.model.released import from_released, is_released, read_config
 from nautile.model.tokenizer import NautileTokenizer
 from nautile.model.vocabulary import Layout, Vocabulary
@@ -73,9 +73,8 @@ def load(
     place = locate(model)
     if Path(place).exists() and is_released(Path(place)):
         return from_released(Path(place)).to(dtype)
-    for file, what in (("adapter_config.json", "an adapter"), ("head.safetensors", "a head")):
-        if (Path(place) / file).is_file():
-            raise NautileError(f"{place}: holds {what}, no whole model; nautile.classify(texts, model=…) takes it")
+    if (part := part_at(Path(place))) is not None:
+        raise NautileError(f"{place}: holds {part}, no whole model; nautile.classify(texts, model=…) takes it")
     if (own := Path(place) / "config.json").is_file() and (kind := read_config(own).get("model_type")) != "nautile":
         raise NautileError(f"{place}: holds a model of type {kind!r}, not a Nautile checkpoint")
     options = {"revision": revision or "main", "token": token}

@@ -6,7 +6,7 @@ from transformers import PreTrainedConfig
 
 from nautile.errors import NautileError
 from nautile.model.architecture import Architecture, preset
-from nautile.model.vocabulary import ALL_RANKS, CONTROLS, RELEASED_SIZE
+from nautile.model.vocabulary import ALL_RANKS, CONTROLS
 
 TOKENIZER_LAYOUTS = ("nautile", "released")
 POOLINGS = ("mean", "last")
@@ -57,11 +57,6 @@ class NautileConfig(Architecture, PreTrainedConfig):
         if self.tokenizer_layout == "released":
             return ALL_RANKS
         return self.vocab_size - CONTROLS if self.ranks is None else self.ranks
-
-    @property
-    def vocabulary_size(self) -> int:
-        """How many rows of the embedding the vocabulary needs."""
-        return RELEASED_SIZE if self.tokenizer_layout == "released" else self.vocabulary_ranks + CONTROLS
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:

@@ -17,6 +17,7 @@ from nautile.model.initialise import initialise
 from nautile.model.layout import Layout, lay_out
 from nautile.model.pairs import PairEmbedding, ids_before, last_ids
 from nautile.model.state import NautileState
+from nautile.model.vocabulary import rows_of
 
 # What transformers called this argument before 5.24, and for as long as it takes that itself.
 former_cache_name = deprecate_kwarg("past_key_values", "5.40.0", new_name="cache")
@@ -47,7 +48,8 @@ class NautilePreTrainedModel(PreTrainedModel):
         Raises:
             NautileError: fewer tokens than the vocabulary has.
         """
-        ranks, least = self.config.vocabulary_ranks, self.config.vocabulary_size
+        ranks = self.config.vocabulary_ranks
+        least = rows_of(self.config.tokenizer_layout, ranks)
         if new_num_tokens is not None and new_num_tokens < least:
             raise NautileError(f"{new_num_tokens:,} tokens are fewer than the vocabulary's {least:,}")
         found: nn.Module = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)

@@ -62,6 +62,12 @@ def _digest(path: str, size: int, changed: int) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+def part_at(place: Path) -> str | None:
+    """What a folder holds that was tuned on a model and needs that one's weights; None for anything else."""
+    parts = {"adapter_config.json": "an adapter", "head.safetensors": "a head"}
+    return next((what for file, what in parts.items() if (place / file).is_file()), None)
+
+
 def check_new(folder: Path) -> None:
     """Raise NautileError where something is already there; an empty folder is nothing."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -42,10 +42,15 @@ _CONTROL: dict[Layout, dict[str, int]] = {
     "released": {"<|pad|>": 0, "<|endoftext|>": 100_282} | {marker: 100_278 + n for n, marker in enumerate(_MARKERS)},
 }
 _FIRST_RANK: dict[Layout, int] = {"nautile": CONTROLS, "released": 1}
-RELEASED_SIZE = 100_300
+_RELEASED_SIZE = 100_300
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 _UNASSIGNED = _REPLACEMENT.encode()
+
+
+def rows_of(layout: str, ranks: int) -> int:
+    """How many rows of an embedding a vocabulary needs."""
+    return _RELEASED_SIZE if layout == "released" else CONTROLS + ranks
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Vocabulary:
     @property
     def size(self) -> int:
         """Rows of the embedding: every id is below it, some below it are unassigned."""
-        return RELEASED_SIZE if self.layout == "released" else _FIRST_RANK[self.layout] + self.ranks
+        return rows_of(self.layout, self.ranks)
 
     @property
     def pad_id(self) -> int:

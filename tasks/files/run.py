@@ -47,13 +47,6 @@ def judge_identity(asked: Question, threads: int | None) -> dict[str, object]:
     }
 
 
-def named(what: str, name: str | None) -> Path | None:
-    """The path of a name, if one is given; raises NautileError for an empty one: as a path, the current folder."""
-    if name == "":
-        raise NautileError(f"{what} is an empty name; name a file")
-    return None if name is None else Path(name)
-
-
 @dataclass(frozen=True)
 class Request:
     """What the user asked for; see the help of `nautile classify`."""

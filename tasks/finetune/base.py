@@ -3,15 +3,13 @@
 from pathlib import Path
 
 from nautile.errors import NautileError
-from nautile.model.places import SHIPPED, locate
+from nautile.model.places import SHIPPED, locate, part_at
 
 
 def check_base(base: str) -> None:
     """Raise NautileError where `base` is no model, or what was tuned from one and has no weights of its own."""
-    place = Path(locate(base))
-    for file, what in (("adapter_config.json", "an adapter"), ("head.safetensors", "a head")):
-        if (place / file).is_file():
-            raise NautileError(f"{base}: holds {what}, which cannot be tuned further; give the model it was made from")
+    if (part := part_at(Path(locate(base)))) is not None:
+        raise NautileError(f"{base}: holds {part}, which cannot be tuned further; give the model it was made from")
 
 
 def lasting(base: str) -> str:

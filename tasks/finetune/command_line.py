@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from typer import Argument, Option
 
-from nautile.errors import NautileError, Stopped
+from nautile.errors import Stopped
 from nautile.tasks.finetune.options import Options
+from nautile.tasks.names import named
 from nautile.tasks.question import labels_from
 
 _HELP = """Tune a model on labelled rows of your own.
@@ -33,8 +34,7 @@ def finetune(**given: Any) -> None:
     from nautile.tasks.finetune.run import finetune as run
 
     for name in ("data", "output", "config", "validation"):
-        if given[name] is not None and not str(given[name]):
-            raise NautileError(f"{name} is an empty name; leave it out, or name a file or folder")
+        named(name, given[name])
     if given["labels"] is not None:
         given["labels"] = [label for part in given["labels"] for label in labels_from(part)]
     try:
