@@ -489,6 +489,7 @@ def test_a_saved_classifier_predicts_the_same(linear: Classifier, tmp_path: Path
         again.partial_fit(X, given)
 
 
+@pytest.mark.slow
 def test_words_are_chosen_kept_saved_and_judged_with(base: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = ["".join(rng.choice([*"abcdefghijklmnopqrstuvwxyz"], 60)) for _ in range(120)]  # that drowns in vectors

@@ -182,6 +182,7 @@ finetune(rows, base=sys.argv[2], output=sys.argv[4], {options})
 RESUMED: dict[str, Any] = {**QUICK, "epochs": 3, "batch_size": 8, "dropout": 0.1, "save_every": 5}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, base: str) -> None:
     rows = frame(rows=48)
