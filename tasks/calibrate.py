@@ -1,29 +1,25 @@
-"""Probabilities one can use: temperature from held-out rows, thresholds, prediction sets with stated coverage.
+"""Probabilities one can use: scaled by what held-out rows say, thresholds, prediction sets with stated coverage.
 
 A `Calibration` is fitted on rows that the model did not learn from, and is kept beside the head as JSON. Kinds of
 judgment: "single" (one of the labels), "ordinal" (one of them, in order), "multi" (each label by itself).
 
-Sources: temperature scaling, Guo et al. 2017, on targets that N rows can support (Platt 1999: one in N + 2 is taken to
-be wrong); least ambiguous sets, Sadinle et al. 2019. A cross-fitted figure is that of temperatures of other folds.
+Source: least ambiguous sets, Sadinle et al. 2019. A cross-fitted figure is that of logits scaled as other folds say.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from nautile.errors import NautileError
-
-Kind = Literal["single", "ordinal", "multi"]
-Array = NDArray[np.float64]
+from nautile.tasks.folds import folds_of, folds_of_texts
+from nautile.tasks.kinds import Array, Kind, Truth
+from nautile.tasks.scaling import Scaling, fit_scaling
 
 BINS = 15
-FOLDS = 5
 LEVELS = 201  # quantiles kept of a score's distribution
 FEWEST_ROWS = 20
-TEMPERATURES = np.geomspace(0.05, 20, 121)
 
 
 class Calibration(BaseModel):
@@ -35,16 +31,22 @@ class Calibration(BaseModel):
     source: str = Field(description="which rows, in words")
     rows: int = Field(description="how many, for prediction sets; copies of a text count once")
     temperature: float = Field(gt=0, description="logits are divided by it")
+    power: float = Field(default=1.0, gt=0, description="of the size of a row's logits; see `scaling.py`")
     ece_before: float
     ece: float
     thresholds: list[float] | None = Field(default=None, description="multi: a label is given from here on")
     confidence: list[float] = Field(description="quantiles of the confidence, 0 to 1 in even steps")
     nonconformity: list[float] = Field(description="quantiles of the true labels' scores, for prediction sets")
 
+    @property
+    def scaling(self) -> Scaling:
+        """From a head's logits to those of its probabilities."""
+        return Scaling(self.temperature, self.power)
+
 
 def probabilities(logits_NC: Array, kind: Kind, calibration: Calibration | None = None) -> Array:
-    """(N,C): a softmax, or for "multi" a sigmoid a label, of the logits divided by the temperature."""
-    scaled = np.asarray(logits_NC, dtype=float) / (1.0 if calibration is None else calibration.temperature)
+    """(N,C): a softmax, or for "multi" a sigmoid a label, of the logits, scaled where they are calibrated."""
+    scaled = np.asarray(logits_NC, dtype=float) if calibration is None else calibration.scaling(logits_NC, kind)
     if kind == "multi":
         return np.exp(-np.logaddexp(0.0, -scaled))
     shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
@@ -75,7 +77,7 @@ def choose(probabilities_NC: Array, kind: Kind) -> NDArray[np.int64]:
     return np.asarray(probabilities_NC.argmax(axis=1))
 
 
-def ece(probabilities_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, bins: int = BINS) -> float:
+def ece(probabilities_NC: Array, truth: Truth, kind: Kind, bins: int = BINS) -> float:
     """Expected calibration error over `bins` bins of equal width: of the chosen label, or of all of "multi"'s.
 
     `truth` is (N) indices, for "multi" (N,C) booleans.
@@ -90,16 +92,14 @@ def ece(probabilities_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], k
     return sum(gaps) / max(1, len(sure))
 
 
-def calibrate_on(
-    logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, source: str, texts: Sequence[str]
-) -> Calibration:
+def calibrate_on(logits_NC: Array, truth: Truth, kind: Kind, source: str, texts: Sequence[str]) -> Calibration:
     """`calibrate` on the judgments of these texts, of which copies are no further evidence."""
     return calibrate(logits_NC, truth, kind, source, len(set(texts)), folds_of_texts(texts))
 
 
 def calibrate(
     logits_NC: Array,
-    truth: NDArray[np.int64] | NDArray[np.bool_],
+    truth: Truth,
     kind: Kind,
     source: str,
     independent: int | None = None,
@@ -107,8 +107,8 @@ def calibrate(
 ) -> Calibration:
     """Fit on held-out rows: `truth` (N) indices, for "multi" (N,C) booleans; `source` names the rows in words.
 
-    `independent` says how many of them are, where some repeat others, and `folds_N` keeps these together where ECE is
-    cross-fitted (`folds_of_texts`).
+    `independent` says how many of them are, where some repeat others, and `folds_N` (of `folds_of_texts`) keeps these
+    together in what is cross-fitted.
 
     Raises:
         NautileError: fewer than 20 rows.
@@ -116,65 +116,23 @@ def calibrate(
     rows = len(logits_NC) if independent is None else independent
     if rows < FEWEST_ROWS:
         raise NautileError(f"{rows} held-out rows are too few to calibrate on; give at least {FEWEST_ROWS}")
-    temperature = _temperature(logits_NC, truth, kind)
-    found = probabilities(logits_NC / temperature, kind)
+    folds_N = folds_of(len(logits_NC)) if folds_N is None else folds_N
+    scaling, crossfitted_NC = fit_scaling(logits_NC, truth, kind, folds_N)
+    found = probabilities(scaling(logits_NC, kind), kind)
     levels = np.linspace(0, 1, LEVELS)
     thresholds = best_thresholds(found, np.asarray(truth, dtype=bool)) if kind == "multi" else None
     return Calibration(
         kind=kind,
         source=source,
         rows=rows,
-        temperature=temperature,
+        temperature=scaling.temperature,
+        power=scaling.power,
         ece_before=ece(probabilities(logits_NC, kind), truth, kind),
-        ece=ece(_crossfitted(logits_NC, truth, kind, folds_N), truth, kind),
+        ece=ece(probabilities(crossfitted_NC, kind), truth, kind),
         thresholds=thresholds,
         confidence=np.quantile(confidence_of(found, kind, thresholds), levels).tolist(),
         nonconformity=np.quantile(_nonconformity(found, truth, kind), levels, method="higher").tolist(),
     )
-
-
-def _loss(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, temperature: float) -> float:
-    """The mean log loss, the truth taken to be wrong once in N + 2: rows that are all right are no reason for a 1."""
-    scaled = logits_NC / temperature
-    N, C = scaled.shape
-    wrong = 1 / (N + 2)
-    if kind == "multi":
-        margin = np.where(truth, scaled, -scaled)
-        return float(((1 - wrong) * np.logaddexp(0, -margin) + wrong * np.logaddexp(0, margin)).mean())
-    top = scaled.max(axis=1)
-    total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-    right = scaled[np.arange(N), truth]
-    others = (scaled.sum(axis=1) - right) / max(1, C - 1)
-    return float((total - (1 - wrong) * right - wrong * others).mean())
-
-
-def _temperature(logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind) -> float:
-    """The temperature of least log loss, on a grid of 121 and then a finer one around the best."""
-    coarse = min(TEMPERATURES, key=lambda t: _loss(logits_NC, truth, kind, t))
-    return float(min(coarse * np.geomspace(0.95, 1.05, 41), key=lambda t: _loss(logits_NC, truth, kind, t)))
-
-
-def _crossfitted(
-    logits_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind, folds_N: NDArray[np.int64] | None
-) -> Array:
-    """Probabilities of each fold at the temperature of the others."""
-    folds_N = folds_of(len(logits_NC)) if folds_N is None else folds_N
-    found = np.empty_like(logits_NC, dtype=float)
-    for fold in range(FOLDS):
-        held, rest = folds_N == fold, folds_N != fold
-        found[held] = probabilities(logits_NC[held] / _temperature(logits_NC[rest], truth[rest], kind), kind)
-    return found
-
-
-def folds_of(rows: int) -> NDArray[np.int64]:
-    """(rows): the fold of each row, always the same; cross-fitted figures of one set of rows share them."""
-    return np.random.default_rng(0).permutation(rows) % FOLDS
-
-
-def folds_of_texts(texts: Sequence[Hashable]) -> NDArray[np.int64]:
-    """(N): the same for texts, or what stands for them; copies fall into one fold."""
-    place = {text: n for n, text in enumerate(dict.fromkeys(texts))}
-    return folds_of(len(place))[[place[text] for text in texts]]
 
 
 def rarest(truth_NC: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -207,9 +165,7 @@ def _best_threshold(scores_N: Array, true_N: NDArray[np.bool_]) -> float:
     return float((scores_N[order[best]] + after) / 2)
 
 
-def _nonconformity(
-    probabilities_NC: Array, truth: NDArray[np.int64] | NDArray[np.bool_], kind: Kind
-) -> NDArray[np.float64]:
+def _nonconformity(probabilities_NC: Array, truth: Truth, kind: Kind) -> NDArray[np.float64]:
     """One minus the probability of each row's true label; for "multi" of the least probable one, 0 where none is."""
     if kind == "multi":
         return 1 - np.where(truth, probabilities_NC, 1.0).min(axis=1)

@@ -7,16 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import (
-    Array,
-    Calibration,
-    Kind,
-    choose,
-    confidence_of,
-    least_sure,
-    prediction_sets,
-    threshold_for,
-)
+from nautile.tasks.calibrate import Calibration, choose, confidence_of, least_sure, prediction_sets, threshold_for
+from nautile.tasks.kinds import Array, Kind
 from nautile.tasks.names import SEPARATOR
 from nautile.tasks.question import Policy
 

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from nautile.engine.reader import Reader
-from nautile.tasks.calibrate import Array, Calibration, Kind
+from nautile.tasks.calibrate import Calibration
 from nautile.tasks.decide import check_policy, decide
 from nautile.tasks.heads.head import Head
+from nautile.tasks.kinds import Array, Kind
 from nautile.tasks.question import Policy
 from nautile.tasks.row_judge import Finished, RowJudge
 

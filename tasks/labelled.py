@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Kind
 from nautile.tasks.cells import read_cell
 from nautile.tasks.files.delimited import Dialect
 from nautile.tasks.files.formats import format_of
 from nautile.tasks.files.readers import FileSource
 from nautile.tasks.files.values import mended
+from nautile.tasks.kinds import Kind
 from nautile.tasks.names import RESERVED, check_labels
 from nautile.tasks.wording import counted, few
 

@@ -15,12 +15,11 @@ from nautile.tasks.calibrate import (
     choose,
     confidence_of,
     ece,
-    folds_of,
-    folds_of_texts,
     prediction_sets,
     probabilities,
     threshold_for,
 )
+from nautile.tasks.folds import folds_of, folds_of_texts
 from nautile.tasks.heads.head import linear_head, to_unit
 from nautile.tasks.heads.offsets import fit_offsets
 

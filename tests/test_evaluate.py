@@ -16,7 +16,7 @@ from sklearn import metrics
 
 from nautile.errors import NautileError
 from nautile.tasks import extras
-from nautile.tasks.calibrate import Calibration, Kind, calibrate, ece, probabilities
+from nautile.tasks.calibrate import Calibration, calibrate, ece, probabilities
 from nautile.tasks.evaluate import measures
 from nautile.tasks.evaluate.bootstrap import bootstrap, draws
 from nautile.tasks.evaluate.compare import compare, mcnemar
@@ -27,6 +27,7 @@ from nautile.tasks.evaluate.results import Summary
 from nautile.tasks.evaluate.rows import renamed, restrict
 from nautile.tasks.evaluate.run import evaluate
 from nautile.tasks.evaluate.scores import SHARES, Judged, figures, headline_measures
+from nautile.tasks.kinds import Kind
 from nautile.tasks.labelled import Labelled
 
 THREE = ("negative", "neutral", "positive")

@@ -20,10 +20,10 @@ from sklearn.svm import LinearSVC
 from transformers.utils import logging
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Kind
 from nautile.tasks.classifier import Classifier
 from nautile.tasks.evaluate.baselines import minilm_vectors
 from nautile.tasks.evaluate.run import evaluate
+from nautile.tasks.kinds import Kind
 
 TEXTS = ["lovely day", "grim day", "lovely soup", "grim soup"] * 6
 LABELS = ["good", "bad"] * 12

@@ -31,7 +31,7 @@ from nautile.model.checkpoints import load, save, vocabulary_of
 from nautile.model.heads import NautileForCausalLM, NautileForSequenceClassification
 from nautile.model.model import NautileModel
 from nautile.model.places import fingerprint
-from nautile.tasks.calibrate import Kind, probabilities
+from nautile.tasks.calibrate import probabilities
 from nautile.tasks.finetune import outcome
 from nautile.tasks.finetune import train as training
 from nautile.tasks.finetune.head_only import Features, fit_head, train_head
@@ -45,6 +45,7 @@ from nautile.tasks.finetune.split import Split, given_split, split_rows
 from nautile.tasks.finetune.validate import scores
 from nautile.tasks.heads.head import load_head, read_about, to_unit
 from nautile.tasks.heads.loading import load_judging
+from nautile.tasks.kinds import Kind
 from nautile.tasks.labelled import Labelled, read_labelled
 
 WORDS = {"bad": "awful grim", "fair": "usual plain", "good": "lovely bright"}

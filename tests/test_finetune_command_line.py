@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from nautile.cli import main
 from nautile.errors import NautileError, Stopped
-from nautile.tasks.calibrate import Kind
 from nautile.tasks.finetune import run
 from nautile.tasks.finetune.command_line import finetune
 from nautile.tasks.finetune.options import Options, make_options
+from nautile.tasks.kinds import Kind
 
 app = typer.Typer()
 app.command()(finetune)

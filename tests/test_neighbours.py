@@ -18,11 +18,11 @@ from torch import Tensor
 import nautile
 from nautile.engine.words import BUCKETS
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import FOLDS
 from nautile.tasks.finetune import head_only
 from nautile.tasks.finetune.head_only import train_head
 from nautile.tasks.finetune.options import make_options
 from nautile.tasks.finetune.split import Split
+from nautile.tasks.folds import FOLDS
 from nautile.tasks.heads import neighbours
 from nautile.tasks.heads.head import Head, linear_head, load_head
 from nautile.tasks.heads.loading import load_judging

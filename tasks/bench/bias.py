@@ -17,12 +17,13 @@ from nautile.errors import NautileError
 from nautile.tasks.bench.bias_results import FEWEST, POOLED, Bias, Change, Gap, Group
 from nautile.tasks.bench.rows import sample
 from nautile.tasks.bench.swaps import SENTENCES, families, name_groups
-from nautile.tasks.calibrate import Array, choose
+from nautile.tasks.calibrate import choose
 from nautile.tasks.evaluate.bootstrap import LEVEL, bootstrap, interval, wilson
 from nautile.tasks.evaluate.checks import check_folder, make_folder
 from nautile.tasks.evaluate.contenders import Contender, find_contender
 from nautile.tasks.evaluate.measures import mean_of
 from nautile.tasks.evaluate.results import Estimate
+from nautile.tasks.kinds import Array
 from nautile.tasks.labelled import read_labelled
 from nautile.tasks.progress import Meter
 

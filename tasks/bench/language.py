@@ -14,10 +14,10 @@ from nautile.engine.scoring import Likelihood, score
 from nautile.model.checkpoints import Nautile, vocabulary_of
 from nautile.model.heads import NautileForCausalLM
 from nautile.tasks.bench.language_results import ALL, Language, Sample, Source
-from nautile.tasks.calibrate import Array
 from nautile.tasks.corpus import documents, sources
 from nautile.tasks.evaluate.bootstrap import bootstrap
 from nautile.tasks.evaluate.checks import check_folder, make_folder
+from nautile.tasks.kinds import Array
 from nautile.tasks.progress import Meter
 
 CHARACTERS = 2_000  # a document's beginning

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nautile.tasks.calibrate import Array, probabilities
+from nautile.tasks.calibrate import probabilities
 from nautile.tasks.evaluate.contenders import Contender
+from nautile.tasks.kinds import Array
 from nautile.tasks.zero_shot.labels import spoken
 
 TASK = "Choose the label that fits the text best, and answer with that label alone.\nLabels: {labels}\nText: {text}"

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from nautile.tasks.bench.language_model import smollm2
-from nautile.tasks.calibrate import Array, probabilities
+from nautile.tasks.calibrate import probabilities
 from nautile.tasks.evaluate.baselines import minilm_vectors
 from nautile.tasks.evaluate.contenders import Contender
 from nautile.tasks.extras import require
+from nautile.tasks.kinds import Array
 from nautile.tasks.zero_shot.labels import spoken
 
 THRESHOLD = 0.05  # VADER's authors: positive from here on, negative from minus this on, neutral between

@@ -14,13 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from nautile.errors import NautileError
 from nautile.model.places import fingerprint
-from nautile.tasks.calibrate import Array, Calibration, choose, probabilities
+from nautile.tasks.calibrate import Calibration, choose, probabilities
 from nautile.tasks.classifier.fitting import METHODS, Fitted, LinearModel, Plan, fit_auto, fit_rows, fit_tuned
 from nautile.tasks.classifier.inputs import texts_of
 from nautile.tasks.classifier.linear import Rows
 from nautile.tasks.classifier.targets import Targets, as_given, label_lists, merge, read_targets
 from nautile.tasks.classifier.tuned import check_options
 from nautile.tasks.classifier.vectors import absolute, groups_of, read_likeness, read_names, read_vectors, read_words
+from nautile.tasks.kinds import Array
 
 SEEDS = 2**31 - 1
 
@@ -52,7 +53,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             number; other splits are taken as they are.
         names: learn from the classes' names as well, if all are texts with letters: each, in several wordings, counts
             as a row. From 50 rows on only where held-out rows say that it helps.
-        calibrate: divide logits by a temperature fitted on held-out rows; see `calibration_`.
+        calibrate: scale logits as held-out rows say; see `calibration_`.
         empty: what a row without text is: "error", or "zero", a vector of zeros, from which fine-tuning learns nothing.
         finetune_options: further options of `nautile.finetune`, such as {"epochs": 3}.
         random_state: seed of folds and of fine-tuning.
@@ -159,7 +160,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         return probabilities(self._logits(X), self._targets.kind)
 
     def decision_function(self, X: Any) -> Array:
-        """Logits (N,C) at the calibrated temperature; for two classes (N), that of the second over the first."""
+        """Logits (N,C), calibrated; for two classes (N), that of the second over the first."""
         logits_NC = self._logits(X)
         two = self._targets.kind == "single" and logits_NC.shape[1] == 2
         return logits_NC[:, 1] - logits_NC[:, 0] if two else logits_NC

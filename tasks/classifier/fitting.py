@@ -9,12 +9,13 @@ import numpy as np
 
 from nautile.errors import NautileError
 from nautile.model.places import fingerprint
-from nautile.tasks.calibrate import Array, Calibration
+from nautile.tasks.calibrate import Calibration
 from nautile.tasks.classifier.linear import Linear, Recipe, Rows, fit_linear
 from nautile.tasks.classifier.selection import HeldOut, choose_recipe, judged, split_rows
 from nautile.tasks.classifier.targets import Targets
 from nautile.tasks.classifier.tuned import Tuned, tune
 from nautile.tasks.classifier.vectors import read_vectors, read_words
+from nautile.tasks.kinds import Array
 
 METHODS = ("auto", "linear", "lora", "full")
 TUNING_FROM = 2000  # rows
@@ -78,9 +79,9 @@ class Fitted(NamedTuple):
         return isinstance(self.model, LinearModel) and (self.model.base, self.model.digest) == (base, digest)
 
     def scaled_logits(self, texts: Sequence[str | None]) -> Array:
-        """(N,C), divided by the temperature where there is one."""
-        temperature = 1.0 if self.calibration is None else self.calibration.temperature
-        return self.model.logits(texts) / temperature
+        """(N,C), scaled where they are calibrated."""
+        logits_NC = self.model.logits(texts)
+        return logits_NC if self.calibration is None else self.calibration.scaling(logits_NC, self.calibration.kind)
 
 
 def fit_rows(rows: Rows, plan: Plan) -> Fitted:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_array, vstack
 
-from nautile.tasks.calibrate import Array, Kind, probabilities
+from nautile.tasks.calibrate import probabilities
+from nautile.tasks.kinds import Array, Kind
 
 LONGEST_SEARCH = 1000  # steps of L-BFGS
 MEMORY = 20

@@ -8,8 +8,8 @@ from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Array, Kind
 from nautile.tasks.cells import read_cell
+from nautile.tasks.kinds import Array, Kind
 
 Form = Literal["class", "indicator", "lists"]
 COLLECTIONS = (list, tuple, set, frozenset, np.ndarray)

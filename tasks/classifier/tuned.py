@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Array, Calibration
+from nautile.tasks.calibrate import Calibration
 from nautile.tasks.classifier.names import names_of
 from nautile.tasks.classifier.targets import Targets
 from nautile.tasks.finetune.options import make_options
+from nautile.tasks.kinds import Array
 
 if TYPE_CHECKING:
     from nautile.engine.reader import Reader

@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from nautile.errors import NautileError
 from nautile.model.places import SHIPPED, Stamp, stamp
 from nautile.quiet import quiet
-from nautile.tasks.calibrate import Array
+from nautile.tasks.kinds import Array
 
 CACHED_BYTES = 256 * 2**20
 

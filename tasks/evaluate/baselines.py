@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Array
 from nautile.tasks.evaluate.contenders import Contender
 from nautile.tasks.extras import require
+from nautile.tasks.kinds import Array
 from nautile.tasks.labelled import Labelled
 
 Baseline = Literal["tfidf", "minilm"]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Array
 from nautile.tasks.evaluate.measures import Measure
 from nautile.tasks.evaluate.results import Estimate
+from nautile.tasks.kinds import Array
 
 LEVEL = 0.95
 CHUNK = 1_000_000  # weights held at once

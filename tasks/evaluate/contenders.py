@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nautile.errors import NautileError, first_line
-from nautile.tasks.calibrate import Array, Calibration, Kind
+from nautile.tasks.calibrate import Calibration
 from nautile.tasks.files.chunks import CHUNK_ROWS
+from nautile.tasks.kinds import Array, Kind
 from nautile.tasks.labelled import label_name
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nautile.tasks.calibrate import BINS, Array
+from nautile.tasks.calibrate import BINS
+from nautile.tasks.kinds import Array
 
 Measure = Callable[[Array], Array]
 Decisions = NDArray[np.int64] | NDArray[np.bool_]

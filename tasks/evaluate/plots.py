@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nautile.tasks.calibrate import BINS, Array
+from nautile.tasks.calibrate import BINS
 from nautile.tasks.evaluate.bootstrap import wilson
 from nautile.tasks.evaluate.measures import bins_of
 from nautile.tasks.evaluate.scores import Judged
 from nautile.tasks.extras import require
+from nautile.tasks.kinds import Array
 from nautile.tasks.wording import counted
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nautile.tasks.calibrate import Kind
+from nautile.tasks.kinds import Kind
 
 
 class Result(BaseModel):

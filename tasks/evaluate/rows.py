@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Array
 from nautile.tasks.evaluate.contenders import Contender
 from nautile.tasks.evaluate.measures import Decisions
 from nautile.tasks.evaluate.scores import Judged
+from nautile.tasks.kinds import Array
 from nautile.tasks.labelled import Labelled, label_name
 from nautile.tasks.wording import counted, few
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 from rich.console import Console
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Kind
 from nautile.tasks.evaluate.baselines import Baseline, train_baseline
 from nautile.tasks.evaluate.checks import (
     FIGURES,
@@ -28,6 +27,7 @@ from nautile.tasks.evaluate.results import Comparison, Figures, Summary
 from nautile.tasks.evaluate.rows import judged_rows, keep_known, ordered, renamed, restrict
 from nautile.tasks.evaluate.scores import Judged, figures
 from nautile.tasks.files.chunks import CHUNK_ROWS
+from nautile.tasks.kinds import Kind
 from nautile.tasks.labelled import Labelled, read_labelled
 from nautile.tasks.progress import Meter
 from nautile.tasks.wording import counted

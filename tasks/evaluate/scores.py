@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nautile.errors import NautileError
-from nautile.tasks.calibrate import Array, Calibration, Kind, choose, confidence_of, prediction_sets
+from nautile.tasks.calibrate import Calibration, choose, confidence_of, prediction_sets
 from nautile.tasks.decide import given as given_labels
 from nautile.tasks.decide import sure_of, thresholds_of
 from nautile.tasks.evaluate import measures
 from nautile.tasks.evaluate.bootstrap import bootstrap, calibration_interval
 from nautile.tasks.evaluate.measures import Decisions, Measure
 from nautile.tasks.evaluate.results import ClassFigures, Confusion, CoveragePoint, Estimate, Figures, SetFigures
+from nautile.tasks.kinds import Array, Kind
 from nautile.tasks.question import Policy
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)

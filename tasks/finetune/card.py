@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from nautile.tasks.calibrate import Kind
 from nautile.tasks.evaluate.tables import brief, span
 from nautile.tasks.finetune.outcome import Outcome
+from nautile.tasks.kinds import Kind
 from nautile.tasks.sheets import visible
 
 KINDS: dict[Kind, str] = {

@@ -16,14 +16,15 @@ from torch import Tensor
 
 from nautile.engine.reader import Reader
 from nautile.model.heads import NautileForSequenceClassification
-from nautile.tasks.calibrate import FOLDS, Array, folds_of_texts
 from nautile.tasks.finetune.losses import Loss, balanced, make_loss
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
 from nautile.tasks.finetune.validate import scores
+from nautile.tasks.folds import FOLDS, folds_of_texts
 from nautile.tasks.heads.head import Head, linear_head, to_unit
 from nautile.tasks.heads.neighbours import MOST, Neighbours
 from nautile.tasks.heads.offsets import fit_offsets
+from nautile.tasks.kinds import Array
 from nautile.tasks.labelled import Labelled
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C, on standardised vectors

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nautile.tasks.calibrate import Kind
+from nautile.tasks.kinds import Kind
 
 Loss = Callable[[Tensor, Tensor, Tensor | int], Tensor]
 HEAVIEST = 20.0

@@ -3,9 +3,9 @@
 import torch
 
 from nautile.model.heads import NautileForSequenceClassification
-from nautile.tasks.calibrate import Kind
 from nautile.tasks.finetune.base import check_base
 from nautile.tasks.heads.loading import with_labels
+from nautile.tasks.kinds import Kind
 
 
 def trainable(base: str, labels: tuple[str, ...], seed: int, kind: Kind = "single") -> NautileForSequenceClassification:

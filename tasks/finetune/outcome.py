@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nautile.tasks.calibrate import FEWEST_ROWS, Array, Calibration, calibrate_on, probabilities
+from nautile.tasks.calibrate import FEWEST_ROWS, Calibration, calibrate_on, probabilities
 from nautile.tasks.evaluate.plots import confusion_png
 from nautile.tasks.evaluate.report import markdown
 from nautile.tasks.evaluate.results import Estimate, Figures
@@ -14,6 +14,7 @@ from nautile.tasks.finetune.curves import curves_png
 from nautile.tasks.finetune.options import Options
 from nautile.tasks.finetune.split import Split
 from nautile.tasks.heads.head import head_text
+from nautile.tasks.kinds import Array
 
 RESAMPLES = 500
 

@@ -12,13 +12,13 @@ from rich.console import Console
 from nautile.errors import NautileError
 from nautile.model.places import fingerprint, make_readable
 from nautile.quiet import quiet as quiet_libraries
-from nautile.tasks.calibrate import Array
 from nautile.tasks.evaluate.checks import check_folder
 from nautile.tasks.extras import require
 from nautile.tasks.finetune import folder as run_folder
 from nautile.tasks.finetune.base import check_base, lasting
 from nautile.tasks.finetune.options import Options, make_options, parameters
 from nautile.tasks.finetune.split import Split, given_split, split_rows
+from nautile.tasks.kinds import Array
 from nautile.tasks.labelled import Labelled, read_labelled
 from nautile.tasks.wording import few
 

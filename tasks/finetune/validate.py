@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from nautile.engine.reader import Reader
-from nautile.tasks.calibrate import Array, Kind, best_thresholds, choose, probabilities
+from nautile.tasks.calibrate import best_thresholds, choose, probabilities
+from nautile.tasks.kinds import Array, Kind
 from nautile.tasks.labelled import Labelled
 
 TINY = 1e-12

@@ -19,8 +19,9 @@ from torch import Tensor
 from nautile.engine.words import BUCKETS
 from nautile.errors import NautileError, first_line
 from nautile.model.places import make_readable
-from nautile.tasks.calibrate import Array, Calibration, Kind, probabilities
+from nautile.tasks.calibrate import Calibration, probabilities
 from nautile.tasks.heads.neighbours import Neighbours
+from nautile.tasks.kinds import Array, Kind
 from nautile.tasks.names import check_labels
 
 
@@ -78,7 +79,7 @@ class Head:
         return found
 
     def probabilities(self, vectors_ND: Tensor, words_NS: Tensor | None = None) -> Array:
-        """(N,C), at the calibrated temperature where there is one."""
+        """(N,C), calibrated where the head is."""
         return probabilities(self.logits(vectors_ND, words_NS), self.kind, self.calibration)
 
     def save(self, folder: Path) -> None:

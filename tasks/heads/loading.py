@@ -16,10 +16,10 @@ from nautile.model.heads import NautileForSequenceClassification
 from nautile.model.places import Stamp, fingerprint, locate, stamp
 from nautile.model.released import read_config
 from nautile.quiet import quiet
-from nautile.tasks.calibrate import Kind
 from nautile.tasks.heads.folder import unfinished
 from nautile.tasks.heads.head import Head, load_head, read_about
 from nautile.tasks.heads.precision import convert, dtype_of, settled
+from nautile.tasks.kinds import Kind
 from nautile.tasks.question import BASE, check_device, check_precision, check_task
 
 KEPT = 4  # models kept in memory

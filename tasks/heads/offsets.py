@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from nautile.tasks.calibrate import FOLDS, Array, probabilities
+from nautile.tasks.calibrate import probabilities
+from nautile.tasks.folds import FOLDS
+from nautile.tasks.kinds import Array
 
 PENALTY = 1.0  # of an offset's square, beside a row's log loss: labels of few rows move little
 

@@ -24,10 +24,11 @@ from nautile.engine.prefixes import Counts
 from nautile.engine.reader import Reader
 from nautile.errors import NautileError
 from nautile.model.places import locate
-from nautile.tasks.calibrate import Array, probabilities
+from nautile.tasks.calibrate import probabilities
 from nautile.tasks.decide import given, thresholds_of
 from nautile.tasks.heads.loading import base_reader
 from nautile.tasks.judge import Finished, Judge, Measured
+from nautile.tasks.kinds import Array
 from nautile.tasks.question import BASE, Question
 from nautile.tasks.zero_shot.head import MatchingHead
 from nautile.tasks.zero_shot.labels import NONE, WORDINGS, heard, lay_out_labels, spoken

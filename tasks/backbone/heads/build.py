@@ -52,7 +52,7 @@ def calibrated(head: Head, base: Path, frame: pd.DataFrame, source: str) -> Head
     found = Reader(load(base))(known.texts, words=head.words_SC is not None)
     logits_NC = head.logits(found.vectors_ND, found.words_NS)
     fitted = calibrate_on(logits_NC, known.truth, head.kind, f"{len(known.texts):,} rows, {source}", known.texts)
-    Console(stderr=True).print(f"{source}: temperature {fitted.temperature:.2f}, ECE {fitted.ece:.3f}")
+    Console(stderr=True).print(f"{source}: {fitted.scaling}, ECE {fitted.ece:.3f}")
     return replace(head, calibration=fitted)
 
 

@@ -32,7 +32,7 @@ def fit_sentiment(run: Path, base: Path, data: Path) -> None:
     fitted = calibrate_on(logits_NC, np.array([example.label for example in examples]), head.kind, source, texts)
     about = {"base": BASE, "base_digest": fingerprint(base), "method": "trained with the backbone"}
     replace(head, calibration=fitted, about=about).save(base / "heads" / "sentiment")
-    Console(stderr=True).print(f"temperature {fitted.temperature:.2f}, ECE {fitted.ece_before:.3f} → {fitted.ece:.3f}")
+    Console(stderr=True).print(f"{fitted.scaling}, ECE {fitted.ece_before:.3f} → {fitted.ece:.3f}")
 
 
 def dev_rows(data: Path, sets: Sequence[str] = SETS) -> list[Example]:

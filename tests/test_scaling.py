@@ -1,0 +1,84 @@
+"""Scaling: a temperature, and a power of a row's size where held-out rows ask for one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from nautile.tasks.calibrate import calibrate, ece, probabilities
+from nautile.tasks.folds import folds_of
+from nautile.tasks.kinds import Array, Kind, Truth
+from nautile.tasks.scaling import Scaling, _fitted, _losses, fit_scaling
+
+KINDS: tuple[Kind, ...] = ("single", "multi")
+
+
+def draw(kind: Kind, scaling: Scaling, rows: int = 8000, labels: int = 5) -> tuple[Array, Truth]:
+    """Logits, and a truth that is drawn by what the scaling makes of them."""
+    rng = np.random.default_rng(0)
+    logits_NC = rng.normal(size=(rows, labels)) * rng.uniform(0.2, 6, size=(rows, 1))
+    shares_NC = probabilities(scaling(logits_NC, kind), kind)
+    if kind == "multi":
+        return logits_NC, rng.random(shares_NC.shape) < shares_NC
+    return logits_NC, (shares_NC.cumsum(axis=1) < rng.random((rows, 1))).sum(axis=1).clip(max=labels - 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("made", [Scaling(0.7, 0.5), Scaling(2.0, 1.4)])
+def test_the_scaling_that_made_the_truth_is_found(kind: Kind, made: Scaling) -> None:
+    logits_NC, truth = draw(kind, made)
+    found, _ = fit_scaling(logits_NC, truth, kind, folds_of(len(logits_NC)))
+    assert found.temperature == pytest.approx(made.temperature, rel=0.12)
+    assert found.power == pytest.approx(made.power, abs=0.08)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_a_temperature_says_it_all_the_power_is_one(kind: Kind) -> None:
+    logits_NC, truth = draw(kind, Scaling(2.0))
+    found, _ = fit_scaling(logits_NC, truth, kind, folds_of(len(logits_NC)))
+    assert found.power == 1
+    assert found.temperature == pytest.approx(2, rel=0.05)
+
+
+def test_a_power_calibrates_what_a_temperature_cannot() -> None:
+    logits_NC, truth = draw("single", Scaling(0.7, 0.5))
+    alone = _fitted(logits_NC, truth, "single", free=False)
+    assert ece(probabilities(alone(logits_NC, "single"), "single"), truth, "single") > 0.03
+    assert calibrate(logits_NC, truth, "single", "a draw").ece < 0.015
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_rows_get_no_power_of_their_own(kind: Kind) -> None:
+    logits_NC, truth = draw(kind, Scaling(2.0), rows=20)
+    assert fit_scaling(logits_NC, truth, kind, folds_of(20))[0].power == 1
+
+
+@given(
+    arrays(float, (3, 4), elements=st.floats(-50, 50)),
+    st.floats(0.05, 20),
+    st.floats(0.25, 2),
+    st.sampled_from(KINDS),
+)
+def test_the_order_of_a_rows_labels_stays(logits_NC: Array, temperature: float, power: float, kind: Kind) -> None:
+    scaled_NC = Scaling(temperature, power)(logits_NC, kind)
+    assert np.isfinite(scaled_NC).all()
+    order_NC = np.argsort(logits_NC, axis=1, kind="stable")
+    sorted_NC = np.take_along_axis(scaled_NC, order_NC, axis=1)
+    assert (np.diff(sorted_NC, axis=1) >= -1e-9 * np.abs(sorted_NC).max()).all()
+
+
+@given(arrays(float, (3, 4), elements=st.floats(-50, 50)), st.floats(0.05, 20), st.sampled_from(KINDS))
+def test_a_power_of_one_is_a_temperature(logits_NC: Array, temperature: float, kind: Kind) -> None:
+    assert np.allclose(Scaling(temperature)(logits_NC, kind), logits_NC / temperature, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_slope_of_the_loss_is_its_slope(kind: Kind) -> None:
+    logits_NC, truth = draw(kind, Scaling(), rows=4)
+    _, slope_NC = _losses(logits_NC, truth, kind)
+    for place in np.ndindex(logits_NC.shape):
+        moved = np.zeros_like(logits_NC)
+        moved[place] = 1e-6
+        up, down = (_losses(logits_NC + sign * moved, truth, kind)[0].sum() for sign in (1, -1))
+        assert slope_NC[place] == pytest.approx((up - down) / 2e-6, abs=1e-7)
