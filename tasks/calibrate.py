@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nautile.errors import NautileError
 from nautile.tasks.folds import folds_of, folds_of_texts
 from nautile.tasks.kinds import Array, Kind, Truth
-from nautile.tasks.scaling import Scaling, fit_scaling
+from nautile.tasks.scaling import Scaling, crossfitted, fit_scaling, log_losses
 
 BINS = 15
 LEVELS = 201  # quantiles kept of a score's distribution
@@ -105,7 +105,7 @@ def calibrate(
     independent: int | None = None,
     folds_N: NDArray[np.int64] | None = None,
 ) -> Calibration:
-    """Fit on held-out rows: `truth` (N) indices, for "multi" (N,C) booleans; `source` names the rows in words.
+    """Fit a temperature, and a power where it helps, on held-out rows; `source` names these in words.
 
     `independent` says how many of them are, where some repeat others, and `folds_N` (of `folds_of_texts`) keeps these
     together in what is cross-fitted.
@@ -117,7 +117,9 @@ def calibrate(
     if rows < FEWEST_ROWS:
         raise NautileError(f"{rows} held-out rows are too few to calibrate on; give at least {FEWEST_ROWS}")
     folds_N = folds_of(len(logits_NC)) if folds_N is None else folds_N
-    scaling, crossfitted_NC = fit_scaling(logits_NC, truth, kind, folds_N)
+    plain_NC, powered_NC = (crossfitted(logits_NC, truth, kind, folds_N, with_power) for with_power in (False, True))
+    with_power = _better(powered_NC, plain_NC, truth, kind)
+    scaling = fit_scaling(logits_NC, truth, kind, with_power)
     found = probabilities(scaling(logits_NC, kind), kind)
     levels = np.linspace(0, 1, LEVELS)
     thresholds = best_thresholds(found, np.asarray(truth, dtype=bool)) if kind == "multi" else None
@@ -128,11 +130,18 @@ def calibrate(
         temperature=scaling.temperature,
         power=scaling.power,
         ece_before=ece(probabilities(logits_NC, kind), truth, kind),
-        ece=ece(probabilities(crossfitted_NC, kind), truth, kind),
+        ece=ece(probabilities(powered_NC if with_power else plain_NC, kind), truth, kind),
         thresholds=thresholds,
         confidence=np.quantile(confidence_of(found, kind, thresholds), levels).tolist(),
         nonconformity=np.quantile(_nonconformity(found, truth, kind), levels, method="higher").tolist(),
     )
+
+
+def _better(powered_NC: Array, plain_NC: Array, truth: Truth, kind: Kind) -> bool:
+    """Whether cross-fitted logits are right with a power: by more than chance likelier, and no worse calibrated."""
+    gained_N = log_losses(plain_NC, truth, kind)[0] - log_losses(powered_NC, truth, kind)[0]
+    powered, plain = (ece(probabilities(scaled_NC, kind), truth, kind) for scaled_NC in (powered_NC, plain_NC))
+    return powered <= plain and bool(gained_N.mean() > gained_N.std() / np.sqrt(len(gained_N)))
 
 
 def rarest(truth_NC: NDArray[np.bool_]) -> NDArray[np.int64]:

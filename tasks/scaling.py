@@ -37,44 +37,32 @@ class Scaling(NamedTuple):
         )
 
 
-def fit_scaling(logits_NC: Array, truth: Truth, kind: Kind, folds_N: NDArray[np.int64]) -> tuple[Scaling, Array]:
-    """The scaling of least log loss, and the logits (N,C) as each fold is scaled by what the others say.
-
-    `truth` is (N) indices, for "multi" (N,C) booleans. The power is 1 unless another lowers the cross-fitted log loss
-    by more than the standard error of that: it would fit noise.
-    """
-    ways = [_crossfitted(logits_NC, truth, kind, folds_N, free) for free in (False, True)]
-    plain_N, powered_N = (_losses(scaled_NC, truth, kind)[0] for scaled_NC in ways)
-    gained_N = plain_N - powered_N
-    free = bool(gained_N.mean() > gained_N.std() / np.sqrt(len(gained_N)))
-    return _fitted(logits_NC, truth, kind, free), ways[free]
-
-
-def _crossfitted(logits_NC: Array, truth: Truth, kind: Kind, folds_N: NDArray[np.int64], free: bool) -> Array:
-    scaled_NC = np.empty_like(logits_NC, dtype=float)
-    for fold in range(FOLDS):
-        held, rest = folds_N == fold, folds_N != fold
-        scaled_NC[held] = _fitted(logits_NC[rest], truth[rest], kind, free)(logits_NC[held], kind)
-    return scaled_NC
-
-
-def _fitted(logits_NC: Array, truth: Truth, kind: Kind, free: bool) -> Scaling:
-    """The scaling of least log loss; the power is 1 unless it is `free`."""
+def fit_scaling(logits_NC: Array, truth: Truth, kind: Kind, with_power: bool) -> Scaling:
+    """The scaling of least log loss on these rows; without a power, that is 1."""
     log_size, N = _log_size(logits_NC, kind), max(1, len(logits_NC))
 
     def loss(point: Array) -> tuple[float, Array]:
         scaled_NC = Scaling(np.exp(point[0]), point[1])(logits_NC, kind)
-        losses_N, slope_NC = _losses(scaled_NC, truth, kind)
+        losses_N, slope_NC = log_losses(scaled_NC, truth, kind)
         along_NC = slope_NC * scaled_NC
         return losses_N.sum() / N, np.array([-along_NC.sum(), (along_NC * log_size).sum()]) / N
 
     hottest = np.log(HOTTEST)
-    bounds = [(-hottest, hottest), POWERS if free else (1.0, 1.0)]
+    bounds = [(-hottest, hottest), POWERS if with_power else (1.0, 1.0)]
     found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
     return Scaling(float(np.exp(found[0])), float(found[1]))
 
 
-def _losses(scaled_NC: Array, truth: Truth, kind: Kind) -> tuple[Array, Array]:
+def crossfitted(logits_NC: Array, truth: Truth, kind: Kind, folds_N: NDArray[np.int64], with_power: bool) -> Array:
+    """The logits (N,C), those of each fold scaled as the others say."""
+    scaled_NC = np.empty_like(logits_NC, dtype=float)
+    for fold in range(FOLDS):
+        held, rest = folds_N == fold, folds_N != fold
+        scaled_NC[held] = fit_scaling(logits_NC[rest], truth[rest], kind, with_power)(logits_NC[held], kind)
+    return scaled_NC
+
+
+def log_losses(scaled_NC: Array, truth: Truth, kind: Kind) -> tuple[Array, Array]:
     """The log loss of each row (N), the truth taken to be wrong once in N + 2, and its slope (N,C).
 
     Rows that are all right are no reason for a probability of 1.

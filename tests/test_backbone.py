@@ -26,11 +26,10 @@ from nautile.tasks.backbone.between import main as write_between
 from nautile.tasks.backbone.compare import compare, embedder
 from nautile.tasks.backbone.export import averaged, compact, take_over
 from nautile.tasks.backbone.heads import sentiment_data
-from nautile.tasks.backbone.heads.build import calibrated
+from nautile.tasks.backbone.heads.calibration import calibrated
 from nautile.tasks.backbone.heads.halves import calibrates
 from nautile.tasks.backbone.heads.rows import ADDED, OUT_OF_SCOPE, intent_calibration, part
-from nautile.tasks.backbone.heads.sentiment import ROWS, dev_rows
-from nautile.tasks.backbone.heads.sentiment_data import NEGATIVE, NEUTRAL, POSITIVE, Example
+from nautile.tasks.backbone.heads.sentiment_data import CALIBRATING_ROWS, NEGATIVE, NEUTRAL, POSITIVE, Example, dev_rows
 from nautile.tasks.backbone.heads.topics import topic_of
 from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.label_sets import of_rows
@@ -505,10 +504,12 @@ def test_dev_rows_are_the_same_each_time_and_at_most_so_many_a_set(tmp_path: Pat
         path = tmp_path / "sentiment" / name / "dev.jsonl.xz"
         path.parent.mkdir(parents=True)
         with lzma.open(path, "wt") as file:
-            file.writelines(json.dumps({"text": f"{name} {n}", "label": "positive"}) + "\n" for n in range(ROWS + 50))
-    found = dev_rows(tmp_path, ("sst2", "goemotions"))
-    assert found == dev_rows(tmp_path, ("sst2", "goemotions"))
-    assert len(found) == len(set(found)) == 2 * ROWS
+            file.writelines(
+                json.dumps({"text": f"{name} {n}", "label": "positive"}) + "\n" for n in range(CALIBRATING_ROWS + 50)
+            )
+    found = dev_rows(tmp_path / "sentiment", ("sst2", "goemotions"))
+    assert found == dev_rows(tmp_path / "sentiment", ("sst2", "goemotions"))
+    assert len(found) == len(set(found)) == 2 * CALIBRATING_ROWS
 
 
 def test_a_student_is_compared_with_its_teacher(taught: Taught) -> None:
@@ -551,7 +552,7 @@ def test_a_head_is_calibrated_on_half_of_a_dev_split(tmp_path: Path) -> None:
     assert calibrates("Will it rain?") == calibrates("will it  RAIN")
     base = Path(locate("nautile-mini"))
     head = load_head(base / "heads" / "intent")
-    found = calibrated(head, base, frame, "dev")
-    assert found.calibration.source == f"{len(frame)} rows, dev"
+    found = calibrated(head, "intent", base, tmp_path)
+    assert found.calibration.source == f"{len(frame)} rows of one half of CLINC150's dev split"
     assert found.calibration.rows == len(frame)
     assert torch.equal(found.weight_CD, head.weight_CD)

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nautile.tasks.calibrate import calibrate, ece, probabilities
-from nautile.tasks.folds import folds_of
 from nautile.tasks.kinds import Array, Kind, Truth
-from nautile.tasks.scaling import Scaling, _fitted, _losses, fit_scaling
+from nautile.tasks.scaling import Scaling, fit_scaling, log_losses
 
 KINDS: tuple[Kind, ...] = ("single", "multi")
 
@@ -28,7 +27,7 @@ def draw(kind: Kind, scaling: Scaling, rows: int = 8000, labels: int = 5) -> tup
 @pytest.mark.parametrize("made", [Scaling(0.7, 0.5), Scaling(2.0, 1.4)])
 def test_the_scaling_that_made_the_truth_is_found(kind: Kind, made: Scaling) -> None:
     logits_NC, truth = draw(kind, made)
-    found, _ = fit_scaling(logits_NC, truth, kind, folds_of(len(logits_NC)))
+    found = calibrate(logits_NC, truth, kind, "a draw")
     assert found.temperature == pytest.approx(made.temperature, rel=0.12)
     assert found.power == pytest.approx(made.power, abs=0.08)
 
@@ -36,14 +35,14 @@ def test_the_scaling_that_made_the_truth_is_found(kind: Kind, made: Scaling) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_a_temperature_says_it_all_the_power_is_one(kind: Kind) -> None:
     logits_NC, truth = draw(kind, Scaling(2.0))
-    found, _ = fit_scaling(logits_NC, truth, kind, folds_of(len(logits_NC)))
+    found = calibrate(logits_NC, truth, kind, "a draw")
     assert found.power == 1
     assert found.temperature == pytest.approx(2, rel=0.05)
 
 
 def test_a_power_calibrates_what_a_temperature_cannot() -> None:
     logits_NC, truth = draw("single", Scaling(0.7, 0.5))
-    alone = _fitted(logits_NC, truth, "single", free=False)
+    alone = fit_scaling(logits_NC, truth, "single", with_power=False)
     assert ece(probabilities(alone(logits_NC, "single"), "single"), truth, "single") > 0.03
     assert calibrate(logits_NC, truth, "single", "a draw").ece < 0.015
 
@@ -51,7 +50,7 @@ def test_a_power_calibrates_what_a_temperature_cannot() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_rows_get_no_power_of_their_own(kind: Kind) -> None:
     logits_NC, truth = draw(kind, Scaling(2.0), rows=20)
-    assert fit_scaling(logits_NC, truth, kind, folds_of(20))[0].power == 1
+    assert calibrate(logits_NC, truth, kind, "a draw").power == 1
 
 
 @given(
@@ -76,9 +75,9 @@ def test_a_power_of_one_is_a_temperature(logits_NC: Array, temperature: float, k
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_slope_of_the_loss_is_its_slope(kind: Kind) -> None:
     logits_NC, truth = draw(kind, Scaling(), rows=4)
-    _, slope_NC = _losses(logits_NC, truth, kind)
+    _, slope_NC = log_losses(logits_NC, truth, kind)
     for place in np.ndindex(logits_NC.shape):
         moved = np.zeros_like(logits_NC)
         moved[place] = 1e-6
-        up, down = (_losses(logits_NC + sign * moved, truth, kind)[0].sum() for sign in (1, -1))
+        up, down = (log_losses(logits_NC + sign * moved, truth, kind)[0].sum() for sign in (1, -1))
         assert slope_NC[place] == pytest.approx((up - down) / 2e-6, abs=1e-7)

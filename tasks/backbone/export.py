@@ -48,7 +48,7 @@ def load_student(run: Path) -> Student:
 
 @torch.no_grad()
 def take_over(student: Student, folder: Path) -> bool:
-    """Begin with what `export` and `fit_sentiment` wrote; returns whether vectors of pairs were among it.
+    """Begin with what `heads.build` wrote; returns whether vectors of pairs were among it.
 
     A backbone whose feed-forward layers are narrower is widened, which changes nothing of what it says.
 
@@ -73,7 +73,7 @@ def take_over(student: Student, folder: Path) -> bool:
 def export(run: Path, folder: Path) -> None:
     """Write in bf16 (pairs in eight bits) the backbone, zero-shot's matching head and, if trained, the language model.
 
-    `fit_sentiment` writes the sentiment layer.
+    `heads.build` writes the heads.
     """
     student = load_student(run)
     save(compact(student.backbone), folder)

@@ -80,7 +80,7 @@ def _use(outcome: Outcome, name: str) -> str:
         "dtype=torch.float32, ignore_mismatched_sizes=True\n)\n" + wrap + "```"
     )
     alone = f"With transformers{' and peft' if wrap else ''} alone, which gives the logits before calibration"
-    return f"## Use\n\n{short}\n\n{alone} (`head.json` has the temperature to divide them by):\n\n{plain}"
+    return f"## Use\n\n{short}\n\n{alone} (`nautile.tasks.scaling` says how `head.json` scales them):\n\n{plain}"
 
 
 def _limits(outcome: Outcome) -> str:

