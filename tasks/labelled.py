@@ -21,7 +21,7 @@ from nautile.tasks.names import RESERVED, check_labels
 from nautile.tasks.wording import counted, few
 
 SHOWN = 5
-_FLAG = re.compile("(?:pass|name its encoding with) --.*")
+_FLAG = re.compile("pass --(?!encoding|delimiter).*")  # of other commands
 _REMEDY = "save it as comma-separated UTF-8, or read it with pandas and pass the DataFrame"
 
 
@@ -50,6 +50,13 @@ class _Columns:
     names: Sequence[str] | None = None
 
 
+class Layout(NamedTuple):
+    """How a file of text is written: its encoding, and what parts the cells of a line (None: as its suffix says)."""
+
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+
+
 class _Row(NamedTuple):
     number: int
     text: str
@@ -65,6 +72,7 @@ def read_labelled(
     separator: str = ";",
     fewest_labels: int = 2,
     of_results: bool = True,
+    layout: Layout = Layout(),  # noqa: B008 (immutable)
 ) -> Labelled:
     """Read labelled rows; those without a text or a label are left out, counted in `notes`.
 
@@ -81,6 +89,7 @@ def read_labelled(
         fewest_labels: that there must be, where a row has one label.
         of_results: whether the labels will be columns of results, which not every name can be; else they are compared
             with those of a model, which has its kind.
+        layout: of a text file; other sources have none.
 
     Raises:
         NautileError: what cannot be read, columns that are not there, labels that are unknown or too few.
@@ -89,7 +98,7 @@ def read_labelled(
         raise NautileError(f"unknown kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
     if not isinstance(separator, str) or not separator:
         raise NautileError(f"separator must be a text such as ';', not {separator!r}")
-    columns = _columns(source, text, label)
+    columns = _columns(source, text, label, layout)
     listed = next((_listed(cell) for cell in columns.cells if not _missing(cell)), False)
     kind = kind or ("multi" if listed else "single")
     rows, notes = _rows(columns, kind, separator, of_results)
@@ -113,11 +122,11 @@ def label_name(value: str | Real | np.bool_) -> str:
     return mended(str(value)).strip()
 
 
-def _columns(source: Any, text: str, label: str) -> _Columns:
+def _columns(source: Any, text: str, label: str, layout: Layout) -> _Columns:
     if isinstance(source, str) and not source:
         raise NautileError("the file of labelled rows has an empty name; name a file")
     if isinstance(source, str | Path):
-        return _file_columns(Path(source), text, label)
+        return _file_columns(Path(source), text, label, layout)
     names = None
     if isinstance(source, pd.DataFrame):
         frame, name = source, "the DataFrame"
@@ -142,20 +151,20 @@ def _cells(frame: pd.DataFrame, column: str) -> list[Any]:
     return values.tolist()
 
 
-def _file_columns(path: Path, text: str, label: str) -> _Columns:
+def _file_columns(path: Path, text: str, label: str, layout: Layout) -> _Columns:
     try:
-        texts, cells = _file_cells(path, text, label)
+        texts, cells = _file_cells(path, text, label, layout)
     except NautileError as error:
         raise NautileError(_FLAG.sub(_REMEDY, str(error))) from None
     return _Columns(str(path), texts, cells)
 
 
-def _file_cells(path: Path, text: str, label: str) -> tuple[list[Any], list[Any]]:
+def _file_cells(path: Path, text: str, label: str, layout: Layout) -> tuple[list[Any], list[Any]]:
     texts: list[Any] = []
     cells: list[Any] = []
     format = format_of(path)
-    dialect = Dialect("\t" if format.kind == "tsv" else ",")
-    with FileSource(path, format, dialect=dialect).open() as rows:
+    dialect = Dialect.of(format.kind, layout.delimiter)
+    with FileSource(path, format, layout.encoding, dialect).open() as rows:
         _column(rows.columns, text, str(path))
         label = _label_column(rows.columns, label, str(path))
         for chunk in rows.chunks:

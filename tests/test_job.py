@@ -234,7 +234,7 @@ def test_an_input_that_changes_while_it_is_read_makes_no_output(
 
 
 @pytest.mark.parametrize(
-    "header", [b'{"size"', b"", b"\n", b"\xff\xfe\n", b"{}\n", b"3\n", b"null\n", b'{"size": 1, "answers": 1}\n']
+    "header", [b'{"size"', b"", b"\n", b"\xff\xfe\n", b"{}\n", b"3\n", b"null\n", b'{"size": 1, "checksum": 1}\n']
 )
 def test_a_part_that_is_not_whole_is_judged_again(header: bytes, tmp_path: Path, judge: None) -> None:
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -244,6 +244,27 @@ def test_a_part_that_is_not_whole_is_judged_again(header: bytes, tmp_path: Path,
     second.write_bytes(header)
     assert classify(source, "-o", output, "--resume", "-q") == 0
     assert len(output.read_text().splitlines()) == 2 * CHUNK_ROWS + 1
+
+
+def test_a_part_in_which_a_byte_has_changed_is_judged_again(tmp_path: Path, judge: None) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    interrupted(source, output)
+    [changed, *_] = parts(output)
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed.write_bytes(content)
+    assert classify(source, "-o", output, "--resume", "-q") == 0
+    resumed = output.read_bytes()
+    assert classify(source, "-o", output, "--overwrite", "-q") == 0
+    assert resumed == output.read_bytes()
+
+
+def test_resuming_what_is_finished_says_so(tmp_path: Path, judge: None, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\ngood\n")
+    assert classify(source, "-o", output, "--resume", "-q") == 0
+    assert classify(source, "-o", output, "--resume") == 2
+    assert "exists already and no unfinished job is beside it" in capsys.readouterr().err
 
 
 def test_a_stranger_s_file_is_never_removed(tmp_path: Path, judge: None, capsys: pytest.CaptureFixture[str]) -> None:

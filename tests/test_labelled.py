@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nautile.errors import NautileError
-from nautile.tasks.labelled import read_labelled
+from nautile.tasks.labelled import Layout, read_labelled
 
 ROWS = [("warm soup", "good"), ("cold soup", "bad"), ("soup", "fair"), ("more, please", "good")]
 FRAME = pd.DataFrame(ROWS, columns=["text", "label"])
@@ -191,9 +191,6 @@ def test_a_single_label_is_read_where_it_may_be() -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("rows.csv", b"text;label\na;b\n"),
-        ("rows.csv", "text,label\ncaf\xe9,b\n".encode("latin-1")),
-        ("rows.csv", "text,label\na,b\n".encode("utf-16-le")),
         ("rows.csv", b'text,label\n"a" b,c\n'),
         ("rows.txt", b"text,label\na,b\n"),
     ],
@@ -204,3 +201,28 @@ def test_no_flag_is_named_that_is_not_there(tmp_path: Path, name: str, content: 
         read_labelled(tmp_path / name)
     assert "--" not in str(caught.value)
     assert str(caught.value).endswith("save it as comma-separated UTF-8, or read it with pandas and pass the DataFrame")
+
+
+@pytest.mark.parametrize(
+    ("content", "layout", "hint"),
+    [
+        (b"text;label\na;b\nc;d\n", Layout(delimiter=";"), "pass --delimiter ';'"),
+        ("text,label\na,b\ncaf\xe9,d\n".encode("cp1252"), Layout("cp1252"), "pass --encoding cp1252"),
+        ("text;label\na;b\ncaf\xe9;d\n".encode("utf-16-le"), Layout("utf-16-le", ";"), "pass --encoding utf-16-le"),
+    ],
+)
+def test_other_encodings_and_delimiters_are_told_and_taken(
+    tmp_path: Path, content: bytes, layout: Layout, hint: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(NautileError, match=hint):
+        read_labelled(path)
+    assert read_labelled(path, layout=layout).labels == ("b", "d")
+
+
+@pytest.mark.parametrize(("layout", "said"), [(Layout("utf-9"), "utf-9"), (Layout(delimiter="::"), "one character")])
+def test_an_odd_layout_is_told(tmp_path: Path, layout: Layout, said: str) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\na,b\nc,d\n")
+    with pytest.raises(NautileError, match=said):
+        read_labelled(tmp_path / "rows.csv", layout=layout)

@@ -28,7 +28,7 @@ from nautile.tasks.evaluate.rows import judged_rows, keep_known, ordered, rename
 from nautile.tasks.evaluate.scores import Judged, figures
 from nautile.tasks.files.chunks import CHUNK_ROWS
 from nautile.tasks.kinds import Kind
-from nautile.tasks.labelled import Labelled, read_labelled
+from nautile.tasks.labelled import Labelled, Layout, read_labelled
 from nautile.tasks.progress import Meter
 from nautile.tasks.wording import counted
 
@@ -79,6 +79,8 @@ def evaluate(
     text: str = "text",
     label: str = "label",
     separator: str = ";",
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
     rename: Mapping[str, str] | None = None,
     task: str | None = None,
     labels: Sequence[str] | Mapping[str, str] | None = None,
@@ -103,6 +105,7 @@ def evaluate(
         text: the column of texts.
         label: the column of labels.
         separator: between several labels in one cell.
+        encoding, delimiter: of text files; the delimiter of CSV is otherwise as the suffix says.
         rename: labels of the data, of `train` or of both, by the names that the model has for them.
         task: the built-in task, where `model` is "nautile-mini".
         labels: choose among these instead, zero-shot.
@@ -128,7 +131,7 @@ def evaluate(
     check_output(output)
     first = as_kind(find_contender(model, task, labels, precision, device), kind)
     opponents = [] if against is None else [as_kind(find_contender(against), kind)]
-    rows, *examples = _read(data, train, first.kind, text, label, separator, rename or {})
+    rows, *examples = _read(data, train, first.kind, text, label, separator, rename or {}, Layout(encoding, delimiter))
     trained, notes = _baselines(baselines, first, rows, examples)
     contenders = [first, *_opponents(first, [*opponents, *trained])]
     rows, left_out = keep_known(rows, contenders, ignore_unknown)
@@ -152,13 +155,20 @@ def evaluate(
 
 
 def _read(
-    data: Any, train: Any, kind: Kind, text: str, label: str, separator: str, rename: Mapping[str, str]
+    data: Any,
+    train: Any,
+    kind: Kind,
+    text: str,
+    label: str,
+    separator: str,
+    rename: Mapping[str, str],
+    layout: Layout,
 ) -> list[Labelled]:
     """The rows to measure on, and where they are given those to train on."""
     sources = [data] if train is None else [data, train]
     shown: Kind = "multi" if kind == "multi" else "single"
     found = [
-        read_labelled(source, text, label, shown, separator=separator, fewest_labels=1, of_results=False)
+        read_labelled(source, text, label, shown, separator=separator, fewest_labels=1, of_results=False, layout=layout)
         for source in sources
     ]
     return renamed(found, rename)

@@ -4,6 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from nautile.errors import NautileError
 from nautile.tasks.files.lines import LONGEST_LINE
@@ -19,6 +20,13 @@ class Dialect:
     delimiter: str = ","
     quotes: bool = True
     chosen: bool = False
+
+    @classmethod
+    def of(cls, kind: str, delimiter: str | None = None, quotes: bool = True) -> Self:
+        """That of a csv or tsv file, with the delimiter that a user gave, if one is given ("tab" is one as well)."""
+        if delimiter is None:
+            return cls("\t" if kind == "tsv" else ",", quotes)
+        return cls({"\\t": "\t", "tab": "\t"}.get(delimiter, delimiter), quotes, chosen=True)
 
     def __post_init__(self) -> None:
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':

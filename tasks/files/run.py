@@ -103,9 +103,7 @@ class Request:
         return FileSource(None if piped else self.input, kind, self.encoding, self._dialect(kind), limit)
 
     def _dialect(self, format: Format) -> Dialect:
-        if self.delimiter is None:
-            return Dialect("\t" if format.kind == "tsv" else ",", self.quotes)
-        return Dialect({"\\t": "\t", "tab": "\t"}.get(self.delimiter, self.delimiter), self.quotes, chosen=True)
+        return Dialect.of(format.kind, self.delimiter, self.quotes)
 
     def _to_file(
         self, job: Job, workspace: Workspace, format: Format, identity: Mapping[str, object], meter: Meter

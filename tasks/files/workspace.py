@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from nautile.errors import NautileError
 from nautile.tasks.files.tally import Tally
@@ -16,8 +17,8 @@ from nautile.tasks.locks import locked
 class Workspace:
     """`<output>.partial/`: `manifest.json`, a `<number>.part` for every finished chunk, and nothing half-written.
 
-    A part is one line of JSON (the tally and the sizes of what follows), the bytes of the part, and the answers that
-    later parts may need again.
+    A part is one line of JSON (the tally, its size, the checksum of what follows), the bytes of the part, and the
+    answers that later parts may need again.
     """
 
     def __init__(self, output: Path) -> None:
@@ -37,7 +38,8 @@ class Workspace:
                 f"{self.folder} holds an unfinished job; pass --resume to go on with it or --overwrite to start again"
             )
         if self.output.exists() and not (overwrite or (resume and started)):
-            raise NautileError(f"{self.output} exists already; pass --overwrite to replace it")
+            over = " and no unfinished job is beside it" if resume else ""
+            raise NautileError(f"{self.output} exists already{over}; pass --overwrite to replace it")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -91,20 +93,18 @@ class Workspace:
         if not path.exists():
             return None
         with path.open("rb") as stream:
-            line = stream.readline()
-            rest = path.stat().st_size - stream.tell()
-            try:
-                header = json.loads(line)
-                tally, whole = Tally.from_dict(header["tally"]), header["size"] + header["answers"] == rest
-            except (ValueError, TypeError, KeyError):
-                return None
-            stream.seek(header["size"], os.SEEK_CUR)
-            return (tally, stream.read()) if whole else None
+            line, rest = stream.readline(), stream.read()
+        try:
+            header = json.loads(line)
+            found = Tally.from_dict(header["tally"]), rest[header["size"] :]
+            return found if header["checksum"] == crc32(rest) else None
+        except (ValueError, TypeError, KeyError):
+            return None
 
     def keep(self, number: int, part: bytes, tally: Tally, answers: bytes) -> None:
         """Make a part outlive this process and a power cut."""
-        sizes = {"size": len(part), "answers": len(answers)}
-        header = json.dumps({**sizes, "tally": tally.as_dict()}).encode() + b"\n"
+        whole = {"size": len(part), "checksum": crc32(part + answers)}
+        header = json.dumps({**whole, "tally": tally.as_dict()}).encode() + b"\n"
         self._write(self._part(number).name, lambda stream: stream.writelines((header, part, answers)))
 
     def publish(self, count: int, join: Callable[[Iterator[bytes], BinaryIO], None]) -> None:

@@ -19,7 +19,7 @@ from nautile.tasks.finetune.base import check_base, lasting
 from nautile.tasks.finetune.options import Options, make_options, parameters
 from nautile.tasks.finetune.split import Split, given_split, split_rows
 from nautile.tasks.kinds import Array
-from nautile.tasks.labelled import Labelled, read_labelled
+from nautile.tasks.labelled import Labelled, Layout, read_labelled
 from nautile.tasks.wording import few
 
 NEEDED = ("accelerate", "matplotlib", "peft", "scipy", "yaml")
@@ -105,7 +105,8 @@ def _split(data: Any, validation: Any, options: Options) -> Split:
         raise NautileError("give the labelled rows: a DataFrame, a file, or `data:` in the config")
 
     def read(source: Any, kind: Any, labels: Any) -> Labelled:
-        return read_labelled(source, options.text, options.label, kind, labels, options.separator)
+        layout = Layout(options.encoding, options.delimiter)
+        return read_labelled(source, options.text, options.label, kind, labels, options.separator, layout=layout)
 
     rows = read(data, options.kind, options.labels)
     if options.out_of_scope is not None and options.out_of_scope not in rows.labels:
