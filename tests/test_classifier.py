@@ -166,7 +166,8 @@ def test_numbers_are_called_as_in_labelled_rows(
 
 
 def test_a_folder_that_cannot_be_is_refused_and_nothing_half_saved_stays(linear: Classifier, tmp_path: Path) -> None:
-    linear.set_params(C=10.0, shrinkage=1.0, finetune_options={"epochs": np.int64(3)}).fit(*sentences(4))
+    with pytest.warns(UserWarning, match="does not use finetune_options"):
+        linear.set_params(C=10.0, shrinkage=1.0, finetune_options={"epochs": np.int64(3)}).fit(*sentences(4))
     (tmp_path / "file").write_text("")
     for folder, said in (
         (tmp_path / "file" / "x", "is a file"),

@@ -1,5 +1,6 @@
 """`Classifier`: fit and predict on texts, by scikit-learn's rules."""
 
+import warnings
 from numbers import Real
 from pathlib import Path
 from typing import Any, Self
@@ -55,7 +56,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             as a row. From 50 rows on only where held-out rows say that it helps.
         calibrate: scale logits as held-out rows say; see `calibration_`.
         empty: what a row without text is: "error", or "zero", a vector of zeros, from which fine-tuning learns nothing.
-        finetune_options: further options of `nautile.finetune`, such as {"epochs": 3}.
+        finetune_options: further options of `nautile.finetune`, such as {"epochs": 3}; linear has no use for them.
         random_state: seed of folds and of fine-tuning.
 
     Attributes:
@@ -243,6 +244,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if self.method not in METHODS:
             raise NautileError(f"unknown method={self.method!r}; choose one of {', '.join(METHODS)}")
         check_options(self.finetune_options, self.method)
+        if self.finetune_options and self.method == "linear":
+            warnings.warn('method="linear" does not use finetune_options', stacklevel=3)
         shrinkage, strength = _number("shrinkage", self.shrinkage), _number("C", self.C)
         if shrinkage is not None and shrinkage > 1:
             raise NautileError(f"shrinkage must lie above 0 and not above 1, not {shrinkage}")
