@@ -30,7 +30,7 @@ class Calibration(BaseModel):
     kind: Kind
     source: str = Field(description="which rows, in words")
     rows: int = Field(description="how many, for prediction sets; copies of a text count once")
-    temperature: float = Field(gt=0, description="logits are divided by it")
+    temperature: float = Field(gt=0, description="logits are divided by it, once their size has the power")
     power: float = Field(default=1.0, gt=0, description="of the size of a row's logits; see `scaling.py`")
     ece_before: float
     ece: float
@@ -118,7 +118,7 @@ def calibrate(
         raise NautileError(f"{rows} held-out rows are too few to calibrate on; give at least {FEWEST_ROWS}")
     folds_N = folds_of(len(logits_NC)) if folds_N is None else folds_N
     plain_NC, powered_NC = (crossfitted(logits_NC, truth, kind, folds_N, with_power) for with_power in (False, True))
-    with_power = _better(powered_NC, plain_NC, truth, kind)
+    with_power = _better(powered_NC, plain_NC, truth, kind, rows)
     scaling = fit_scaling(logits_NC, truth, kind, with_power)
     found = probabilities(scaling(logits_NC, kind), kind)
     levels = np.linspace(0, 1, LEVELS)
@@ -137,11 +137,11 @@ def calibrate(
     )
 
 
-def _better(powered_NC: Array, plain_NC: Array, truth: Truth, kind: Kind) -> bool:
-    """Whether cross-fitted logits are right with a power: by more than chance likelier, and no worse calibrated."""
+def _better(powered_NC: Array, plain_NC: Array, truth: Truth, kind: Kind, rows: int) -> bool:
+    """Whether a power helps cross-fitted logits: likelier by a standard error (of `rows`), and no worse calibrated."""
     gained_N = log_losses(plain_NC, truth, kind)[0] - log_losses(powered_NC, truth, kind)[0]
     powered, plain = (ece(probabilities(scaled_NC, kind), truth, kind) for scaled_NC in (powered_NC, plain_NC))
-    return powered <= plain and bool(gained_N.mean() > gained_N.std() / np.sqrt(len(gained_N)))
+    return powered <= plain and bool(gained_N.mean() > gained_N.std() / np.sqrt(rows))
 
 
 def rarest(truth_NC: NDArray[np.bool_]) -> NDArray[np.int64]:

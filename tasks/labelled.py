@@ -21,7 +21,8 @@ from nautile.tasks.names import RESERVED, check_labels
 from nautile.tasks.wording import counted, few
 
 SHOWN = 5
-_FLAG = re.compile("pass --(?!encoding|delimiter).*")  # of other commands
+_FLAG = re.compile("(?:pass|name its encoding with) --.*")
+_FLAG_OF_OTHERS = re.compile("pass --(?!encoding|delimiter).*")
 _REMEDY = "save it as comma-separated UTF-8, or read it with pandas and pass the DataFrame"
 
 
@@ -56,6 +57,13 @@ class Layout(NamedTuple):
     encoding: str = "utf-8"
     delimiter: str | None = None
 
+    def check(self) -> None:
+        """Raise NautileError for what is no text."""
+        if not isinstance(self.encoding, str) or not self.encoding:
+            raise NautileError(f"encoding must be a name such as 'utf-8', not {self.encoding!r}")
+        if not isinstance(self.delimiter, str | None):
+            raise NautileError(f"delimiter must be one character, not {self.delimiter!r}")
+
 
 class _Row(NamedTuple):
     number: int
@@ -72,7 +80,7 @@ def read_labelled(
     separator: str = ";",
     fewest_labels: int = 2,
     of_results: bool = True,
-    layout: Layout = Layout(),  # noqa: B008 (immutable)
+    layout: Layout | None = None,
 ) -> Labelled:
     """Read labelled rows; those without a text or a label are left out, counted in `notes`.
 
@@ -89,7 +97,7 @@ def read_labelled(
         fewest_labels: that there must be, where a row has one label.
         of_results: whether the labels will be columns of results, which not every name can be; else they are compared
             with those of a model, which has its kind.
-        layout: of a text file; other sources have none.
+        layout: of a text file, where the caller's user can say it; other sources have none.
 
     Raises:
         NautileError: what cannot be read, columns that are not there, labels that are unknown or too few.
@@ -98,6 +106,8 @@ def read_labelled(
         raise NautileError(f"unknown kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
     if not isinstance(separator, str) or not separator:
         raise NautileError(f"separator must be a text such as ';', not {separator!r}")
+    if layout is not None:
+        layout.check()
     columns = _columns(source, text, label, layout)
     listed = next((_listed(cell) for cell in columns.cells if not _missing(cell)), False)
     kind = kind or ("multi" if listed else "single")
@@ -122,7 +132,7 @@ def label_name(value: str | Real | np.bool_) -> str:
     return mended(str(value)).strip()
 
 
-def _columns(source: Any, text: str, label: str, layout: Layout) -> _Columns:
+def _columns(source: Any, text: str, label: str, layout: Layout | None) -> _Columns:
     if isinstance(source, str) and not source:
         raise NautileError("the file of labelled rows has an empty name; name a file")
     if isinstance(source, str | Path):
@@ -151,11 +161,11 @@ def _cells(frame: pd.DataFrame, column: str) -> list[Any]:
     return values.tolist()
 
 
-def _file_columns(path: Path, text: str, label: str, layout: Layout) -> _Columns:
+def _file_columns(path: Path, text: str, label: str, layout: Layout | None) -> _Columns:
     try:
-        texts, cells = _file_cells(path, text, label, layout)
+        texts, cells = _file_cells(path, text, label, layout or Layout())
     except NautileError as error:
-        raise NautileError(_FLAG.sub(_REMEDY, str(error))) from None
+        raise NautileError((_FLAG_OF_OTHERS if layout else _FLAG).sub(_REMEDY, str(error))) from None
     return _Columns(str(path), texts, cells)
 
 

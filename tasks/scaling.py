@@ -1,8 +1,8 @@
 """What makes logits as sure as held-out rows are right: a temperature to divide them by, and a power of their size.
 
 A row's size is how far its largest logit lies above their mean; with "multi", where labels are judged one by one, it is
-that of each logit. With a power below 1 the surest rows become less sure, and the least sure ones more so; the order of
-a row's labels stays. Sources: temperature scaling, Guo et al. 2017, on targets that N rows can support (Platt 1999: one
+that of each logit. A power below 1 draws sizes together: sure rows become less sure, unsure ones surer. The order of a
+row's labels stays. Sources: temperature scaling, Guo et al. 2017, on targets that N rows can support (Platt 1999: one
 in N + 2 is taken to be wrong); a temperature that depends on how sure a row is, Balanya et al. 2024.
 """
 
@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from nautile.tasks.folds import FOLDS
 from nautile.tasks.kinds import Array, Kind, Truth
 
-HOTTEST = 20.0  # temperatures lie between this and its inverse
+FARTHEST = 1000.0  # times by which scaling may make logits of usual size larger or smaller than 1
 POWERS = (0.25, 2.0)
 
 
@@ -29,28 +28,40 @@ class Scaling(NamedTuple):
         return f"temperature {self.temperature:.2f}, power {self.power:.2f}"
 
     def __call__(self, logits_NC: Array, kind: Kind) -> Array:
-        """(N,C)."""
-        return (
-            np.asarray(logits_NC, dtype=float)
-            * np.exp((self.power - 1) * _log_size(logits_NC, kind))
-            / (self.temperature)
-        )
+        """(N,C); with a power other than 1 those of one row lie around their mean, but for "multi"."""
+        logits_NC = np.asarray(logits_NC, dtype=float)
+        if self.power == 1:
+            return logits_NC / self.temperature
+        if kind != "multi":
+            logits_NC = logits_NC - logits_NC.mean(axis=1, keepdims=True)
+        return logits_NC * np.exp((self.power - 1) * _log_size(logits_NC, kind) - np.log(self.temperature))
 
 
 def fit_scaling(logits_NC: Array, truth: Truth, kind: Kind, with_power: bool) -> Scaling:
     """The scaling of least log loss on these rows; without a power, that is 1."""
+    from scipy.optimize import minimize  # slow to import, and who only classifies does without
+
     log_size, N = _log_size(logits_NC, kind), max(1, len(logits_NC))
+    usual = float(log_size.mean()) if log_size.size else 0.0
+
+    def at(point: Array) -> Scaling:
+        """The first of the two numbers is the temperature of rows of usual size: so one hardly bears on the other."""
+        return Scaling(float(np.exp(point[0] + (point[1] - 1) * usual)), float(point[1]))
 
     def loss(point: Array) -> tuple[float, Array]:
-        scaled_NC = Scaling(np.exp(point[0]), point[1])(logits_NC, kind)
+        scaled_NC = at(point)(logits_NC, kind)
         losses_N, slope_NC = log_losses(scaled_NC, truth, kind)
         along_NC = slope_NC * scaled_NC
-        return losses_N.sum() / N, np.array([-along_NC.sum(), (along_NC * log_size).sum()]) / N
+        return losses_N.sum() / N, np.array([-along_NC.sum(), (along_NC * (log_size - usual)).sum()]) / N
 
-    hottest = np.log(HOTTEST)
-    bounds = [(-hottest, hottest), POWERS if with_power else (1.0, 1.0)]
-    found = minimize(loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
-    return Scaling(float(np.exp(found[0])), float(found[1]))
+    def best(start: Array, powers: tuple[float, float]) -> Array:
+        bounds = [(usual - np.log(FARTHEST), usual + np.log(FARTHEST)), powers]
+        exact = {"ftol": 1e-12, "gtol": 1e-8}
+        found: Array = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=exact).x
+        return found
+
+    plain = best(np.array([usual, 1.0]), (1.0, 1.0))
+    return at(best(plain, POWERS) if with_power else plain)
 
 
 def crossfitted(logits_NC: Array, truth: Truth, kind: Kind, folds_N: NDArray[np.int64], with_power: bool) -> Array:

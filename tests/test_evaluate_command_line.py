@@ -112,7 +112,7 @@ def test_cells_cannot_style_the_terminal(tmp_path: Path) -> None:
         (["--output", ""], "output must be the path of a folder, not ''"),
         (["--baseline", "tfidf", "--train", ""], "has an empty name; name a file"),
         (["--task", ""], "task is an empty name"),
-        (["--resamples", "1000000"], "resamples must be 100,000 at most, not 1,000,000"),
+        (["--resamples", "1000000"], "Invalid value for '--resamples'"),
         (["--precision", "int4"], "precision must be one of float32, bfloat16, int8, auto, not 'int4'"),
     ],
 )

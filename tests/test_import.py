@@ -15,6 +15,15 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert run(code).strip() == "[]"
 
 
+def test_classifying_needs_nothing_of_the_extras() -> None:
+    extras = ("scipy", "sklearn", "peft", "accelerate", "matplotlib", "torchao")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({extras})); import nautile\n"
+        "print(nautile.classify(['I love it']).label[0], nautile.classify(['a'], labels=['b', 'c']).shape[0])"
+    )
+    assert run(code).strip() == "positive 1"
+
+
 def test_the_help_of_the_command_line_imports_no_torch() -> None:
     code = (
         "import sys; from nautile.cli import main\n"

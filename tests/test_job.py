@@ -246,12 +246,13 @@ def test_a_part_that_is_not_whole_is_judged_again(header: bytes, tmp_path: Path,
     assert len(output.read_text().splitlines()) == 2 * CHUNK_ROWS + 1
 
 
-def test_a_part_in_which_a_byte_has_changed_is_judged_again(tmp_path: Path, judge: None) -> None:
+@pytest.mark.parametrize("place", [9, 40, -1])  # in the size, what is told of the part, and its end
+def test_a_part_in_which_a_byte_has_changed_is_judged_again(place: int, tmp_path: Path, judge: None) -> None:
     source, output = tmp_path / "in.csv", tmp_path / "out.csv"
     interrupted(source, output)
     [changed, *_] = parts(output)
     content = bytearray(changed.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[place] ^= 1
     changed.write_bytes(content)
     assert classify(source, "-o", output, "--resume", "-q") == 0
     resumed = output.read_bytes()

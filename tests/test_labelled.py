@@ -191,6 +191,9 @@ def test_a_single_label_is_read_where_it_may_be() -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        ("rows.csv", b"text;label\na;b\n"),
+        ("rows.csv", "text,label\ncaf\xe9,b\n".encode("latin-1")),
+        ("rows.csv", "text,label\na,b\n".encode("utf-16-le")),
         ("rows.csv", b'text,label\n"a" b,c\n'),
         ("rows.txt", b"text,label\na,b\n"),
     ],
@@ -217,11 +220,21 @@ def test_other_encodings_and_delimiters_are_told_and_taken(
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
     with pytest.raises(NautileError, match=hint):
-        read_labelled(path)
+        read_labelled(path, layout=Layout())
     assert read_labelled(path, layout=layout).labels == ("b", "d")
 
 
-@pytest.mark.parametrize(("layout", "said"), [(Layout("utf-9"), "utf-9"), (Layout(delimiter="::"), "one character")])
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (Layout("utf-9"), "utf-9"),
+        (Layout("utf\0"), "no such text encoding"),
+        (Layout(""), "encoding must be"),
+        (Layout(None), "encoding must be"),
+        (Layout(delimiter="::"), "one character"),
+        (Layout(delimiter=5), "one character"),
+    ],
+)
 def test_an_odd_layout_is_told(tmp_path: Path, layout: Layout, said: str) -> None:
     (tmp_path / "rows.csv").write_text("text,label\na,b\nc,d\n")
     with pytest.raises(NautileError, match=said):

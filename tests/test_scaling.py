@@ -2,18 +2,19 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nautile.tasks.calibrate import calibrate, ece, probabilities
+from nautile.tasks.folds import folds_of
 from nautile.tasks.kinds import Array, Kind, Truth
 from nautile.tasks.scaling import Scaling, fit_scaling, log_losses
 
 KINDS: tuple[Kind, ...] = ("single", "multi")
 
 
-def draw(kind: Kind, scaling: Scaling, rows: int = 8000, labels: int = 5) -> tuple[Array, Truth]:
+def draw(kind: Kind, scaling: Scaling, rows: int = 5000, labels: int = 5) -> tuple[Array, Truth]:
     """Logits, and a truth that is drawn by what the scaling makes of them."""
     rng = np.random.default_rng(0)
     logits_NC = rng.normal(size=(rows, labels)) * rng.uniform(0.2, 6, size=(rows, 1))
@@ -45,6 +46,37 @@ def test_a_power_calibrates_what_a_temperature_cannot() -> None:
     alone = fit_scaling(logits_NC, truth, "single", with_power=False)
     assert ece(probabilities(alone(logits_NC, "single"), "single"), truth, "single") > 0.03
     assert calibrate(logits_NC, truth, "single", "a draw").ece < 0.015
+
+
+@given(st.floats(-4, 4), st.sampled_from(KINDS), st.booleans())
+@settings(max_examples=12)
+def test_logits_on_another_scale_get_the_same_probabilities(log_scale: float, kind: Kind, with_power: bool) -> None:
+    logits_NC, truth = draw(kind, Scaling(1.5, 0.7), rows=200)
+    scaled_NC, others_NC = (
+        probabilities(fit_scaling(found_NC, truth, kind, with_power)(found_NC, kind), kind)
+        for found_NC in (logits_NC, logits_NC * np.exp(log_scale))
+    )
+    assert np.allclose(scaled_NC, others_NC, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("rows", "labels"), [(16, 2), (40, 10), (200, 5)])
+def test_no_scaling_on_a_grid_is_likelier(kind: Kind, rows: int, labels: int) -> None:
+    logits_NC, truth = draw(kind, Scaling(2.0), rows, labels)
+    grid = [Scaling(t, p) for t in np.geomspace(0.05, 20, 40) for p in np.linspace(0.25, 2, 15)]
+
+    def loss(scaling: Scaling) -> float:
+        return float(log_losses(scaling(logits_NC, kind), truth, kind)[0].mean())
+
+    assert loss(fit_scaling(logits_NC, truth, kind, with_power=True)) <= min(map(loss, grid)) + 1e-4
+
+
+def test_copies_of_rows_are_no_reason_for_a_power() -> None:
+    logits_NC, truth = draw("single", Scaling(2.0), rows=50)
+    once = calibrate(logits_NC, truth, "single", "a draw")
+    copies, folds_N = np.tile(np.arange(50), 10), np.tile(folds_of(50), 10)
+    often = calibrate(logits_NC[copies], truth[copies], "single", "a draw", 50, folds_N)
+    assert once.power == often.power == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

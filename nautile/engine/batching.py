@@ -48,10 +48,8 @@ def token_budget(config: NautileConfig, device: torch.device) -> int:
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor]:
     """Ids and mask (B,L) of rows of ids, padded on the right: a causal model needs no more."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
-    mask = torch.zeros(len(rows), longest, dtype=torch.long)
-    for row, tokens in enumerate(rows):
-        ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-        mask[row, : len(tokens)] = 1
-    return ids, mask
+    lengths_B1 = torch.tensor([[len(row)] for row in rows])
+    mask_BL = torch.arange(int(lengths_B1.max())) < lengths_B1
+    ids_BL = torch.full(mask_BL.shape, pad_id, dtype=torch.long)
+    ids_BL[mask_BL] = torch.tensor(list(itertools.chain.from_iterable(rows)), dtype=torch.long)
+    return ids_BL, mask_BL.long()

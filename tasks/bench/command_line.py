@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+from nautile.tasks.evaluate.command_line import Resamples
+
 if TYPE_CHECKING:
     from nautile.tasks.bench.report import Findings
 
@@ -97,7 +99,7 @@ def accuracy(
     smollm2: Annotated[bool, Option("--smollm2", help="SmolLM2-135M as a zero-shot peer; slow.")] = False,
     smollm2_rows: Annotated[int, Option(min=1, help="Rows a set that SmolLM2 judges.")] = 300,
     seed: Annotated[int, Option(min=0, help="Of samples, resamples and fine-tuning.")] = 0,
-    resamples: Annotated[int, Option(min=0, max=100_000, help="Bootstrap resamples; 0 for no intervals.")] = 1000,
+    resamples: Resamples = 1000,
     threads: Annotated[int | None, Option(min=1, help="CPU threads (default: every core).")] = None,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress, the tables alone.")] = False,
 ) -> None:
@@ -134,7 +136,7 @@ def bias(
     rows: Annotated[int, Option(min=0, help="A random sample of so many texts a set; 0: all.")] = 1000,
     output: Annotated[Path | None, Option("--output", "-o", help="Folder for bias.json and bias.md.")] = None,
     seed: Annotated[int, Option(min=0, help="Of samples, typos and resamples.")] = 0,
-    resamples: Annotated[int, Option(min=0, max=100_000, help="Bootstrap resamples; 0 for no intervals.")] = 1000,
+    resamples: Resamples = 1000,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress, the tables alone.")] = False,
 ) -> None:
     """Run `nautile bench bias`."""
@@ -153,7 +155,7 @@ def language(
     rows: Annotated[int, Option(min=0, help="At most so many documents a source; 0: all.")] = 40,
     output: Annotated[Path | None, Option("--output", "-o", help="Folder for language.json and language.md.")] = None,
     seed: Annotated[int, Option(min=0, help="Of samples and resamples.")] = 0,
-    resamples: Annotated[int, Option(min=0, max=100_000, help="Bootstrap resamples; 0 for no intervals.")] = 1000,
+    resamples: Resamples = 1000,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress, the tables alone.")] = False,
 ) -> None:
     """Run `nautile bench language`."""

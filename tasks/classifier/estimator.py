@@ -127,6 +127,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
         plan = self._plan()
         if self.method in ("lora", "full"):
             raise NautileError(f'method={self.method!r} has no partial_fit; use method="linear"')
+        if self.finetune_options and self.method == "auto":
+            warnings.warn("partial_fit does not use finetune_options", stacklevel=2)
         texts, targets, weight_N = self._rows(X, y, sample_weight)
         vectors_ND, words_NS, group_N = read_vectors(plan.base, texts), read_words(plan.base, texts), groups_of(texts)
         if hasattr(self, "classes_"):

@@ -1,7 +1,7 @@
-"""What held-out rows decide: the recipe of the linear classifier, and the temperature of its probabilities.
+"""What held-out rows decide: the recipe of the linear classifier, and the calibration of its probabilities.
 
 One pass of cross-validation serves both. Recipes are compared by log loss at the best temperature of each, because
-a temperature is fitted afterwards: what counts is how rows are ranked, not how sure the bare logits look.
+they are calibrated afterwards: what counts is how rows are ranked, not how sure the bare logits look.
 
 Why these recipes: accuracy on 1,500 rows of Banking77's test split with MiniLM's vectors, 10 rows a class. Plain
 logistic regression on unit vectors .850 (C=10; five draws), recipes chosen here .856 on the same draws. On two of

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from nautile.engine.reader import Reader
     from nautile.tasks.heads.head import Head
 
-OURS = ("data", "output", "validation", "text", "label", "labels", "kind", "method", "base", "config", "overwrite")
+OURS = (
+    "data", "output", "validation", "text", "label", "labels", "separator", "encoding", "delimiter", "kind", "method",
+    "base", "config", "overwrite",
+)  # fmt: skip
 
 OF_RUN = ("README.md", "report.md", "config.yaml")  # files that name a run's folder, which is gone
 OF_CALIBRATED = ("metrics.json",)  # files that tell how calibrated probabilities did

@@ -34,6 +34,9 @@ Examples:
 """
 
 
+Resamples = Annotated[int, Option(min=0, max=100_000, help="Bootstrap resamples; 0 for no intervals.")]
+
+
 class BaselineName(StrEnum):
     """What a model can be compared with, trained on --train."""
 
@@ -71,7 +74,7 @@ def evaluate(
     output: Annotated[
         str | None, Option("--output", "-o", metavar="FOLDER", help="For JSON, report and pictures.")
     ] = None,
-    resamples: Annotated[int, Option(min=0, help="Bootstrap resamples; 0 for no intervals.")] = 1000,
+    resamples: Resamples = 1000,
     seed: Annotated[int, Option(min=0, help="Of the resamples.")] = 0,
     json: Annotated[bool, Option("--json", help="Print JSON in place of tables.")] = False,
     quiet: Annotated[bool, Option("--quiet", "-q", help="No progress bar.")] = False,

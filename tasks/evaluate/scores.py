@@ -13,7 +13,7 @@ from nautile.tasks.evaluate import measures
 from nautile.tasks.evaluate.bootstrap import bootstrap, calibration_interval
 from nautile.tasks.evaluate.measures import Decisions, Measure
 from nautile.tasks.evaluate.results import ClassFigures, Confusion, CoveragePoint, Estimate, Figures, SetFigures
-from nautile.tasks.kinds import Array, Kind
+from nautile.tasks.kinds import Array, Kind, Truth
 from nautile.tasks.question import Policy
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
@@ -28,7 +28,7 @@ class Judged:
     labels: tuple[str, ...]
     kind: Kind
     probabilities: Array
-    truth: NDArray[np.int64] | NDArray[np.bool_]
+    truth: Truth
     calibration: Calibration | None = None
     out_of_scope: str | None = None
     alone: str | None = None  # "multi": a label that is never given with others

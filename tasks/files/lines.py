@@ -52,7 +52,7 @@ def decoded_lines(raw: BinaryIO, name: str, encoding: str, newline: str) -> Iter
     counted = _Counted(raw, name)
     try:
         text = io.TextIOWrapper(counted, encoding=encoding, newline=newline)
-    except LookupError as error:
+    except (LookupError, ValueError) as error:  # ValueError: a NUL in the name
         raise NautileError(f"--encoding {encoding}: there is no such text encoding") from error
     number = 0
     try:

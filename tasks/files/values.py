@@ -57,11 +57,11 @@ def as_json(value: object) -> str:
 
 def as_text(value: object) -> str:
     """`value` as the text of one cell: strings as they are, None as "", everything else as its JSON text."""
+    if isinstance(value, float) or type(value) is int:  # most cells of results
+        return repr(value)
     if isinstance(value, str):
         return mended(value)
     if value is None:
         return ""
-    if isinstance(value, float):
-        return repr(value)
     simple = plain(value)
     return mended(simple if isinstance(simple, str) else as_json(simple))

@@ -17,7 +17,7 @@ from nautile.tasks.locks import locked
 class Workspace:
     """`<output>.partial/`: `manifest.json`, a `<number>.part` for every finished chunk, and nothing half-written.
 
-    A part is one line of JSON (the tally, its size, the checksum of what follows), the bytes of the part, and the
+    A part is one line of JSON (the tally, its size, the checksum of it all), the bytes of the part, and the
     answers that later parts may need again.
     """
 
@@ -95,16 +95,16 @@ class Workspace:
         with path.open("rb") as stream:
             line, rest = stream.readline(), stream.read()
         try:
-            header = json.loads(line)
-            found = Tally.from_dict(header["tally"]), rest[header["size"] :]
-            return found if header["checksum"] == crc32(rest) else None
-        except (ValueError, TypeError, KeyError):
+            told = json.loads(line)
+            whole = told.pop("checksum") == _checksum(told, rest)
+            return (Tally.from_dict(told["tally"]), rest[told["size"] :]) if whole else None
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def keep(self, number: int, part: bytes, tally: Tally, answers: bytes) -> None:
         """Make a part outlive this process and a power cut."""
-        whole = {"size": len(part), "checksum": crc32(part + answers)}
-        header = json.dumps({**whole, "tally": tally.as_dict()}).encode() + b"\n"
+        told = {"size": len(part), "tally": tally.as_dict()}
+        header = json.dumps({**told, "checksum": _checksum(told, part + answers)}).encode() + b"\n"
         self._write(self._part(number).name, lambda stream: stream.writelines((header, part, answers)))
 
     def publish(self, count: int, join: Callable[[Iterator[bytes], BinaryIO], None]) -> None:
@@ -148,6 +148,10 @@ class Workspace:
         finally:
             half.unlink(missing_ok=True)  # after a full disk or Ctrl-C: half a file helps nobody
         _sync(self.folder)
+
+
+def _checksum(told: object, content: bytes) -> int:
+    return crc32(json.dumps(told).encode() + content)
 
 
 def _check_place(output: Path) -> None:

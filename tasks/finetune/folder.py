@@ -14,7 +14,7 @@ from nautile.tasks.finetune.split import Split
 from nautile.tasks.heads.folder import CHECKPOINTS, FINISHED, MARK, unfinished
 from nautile.tasks.locks import locked
 
-PLACES = {"data", "output", "validation"}  # where things lie; what is in them is compared instead
+PLACES = {"data", "output", "validation", "encoding", "delimiter"}  # what is found there so is compared instead
 OURS = (
     "config.yaml", "metrics.jsonl", "metrics.json", "curves.png", "confusion.png", "report.md", "README.md",
     "adapter_config.json", "adapter_model.safetensors", "config.json", "model.safetensors", "tokenizer_config.json",

@@ -1,6 +1,6 @@
 """What held-out rows say should be added to each label's logit: labels are rarer or commoner there than in training.
 
-Bias-corrected temperature scaling, Alexandari, Kundaje and Shrikumar 2020; the temperature is left to `calibrate`.
+Bias-corrected temperature scaling, Alexandari, Kundaje and Shrikumar 2020; the scaling is left to `calibrate`.
 """
 
 import numpy as np

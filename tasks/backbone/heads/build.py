@@ -38,10 +38,12 @@ def main(
     folder: Annotated[Path, typer.Argument(help="checkpoint folder to write, heads/ in it")],
     task: Annotated[list[str] | None, typer.Option(help="only these heads (default: all)")] = None,
     keep_backbone: Annotated[bool, typer.Option("--keep-backbone", help="the folder's own, not the run's")] = False,
-    keep_heads: Annotated[bool, typer.Option("--keep-heads", help="the folder's own: calibrate them anew")] = False,
+    keep_heads: Annotated[bool, typer.Option("--keep-heads", help="calibrate them anew; topic stays")] = False,
 ) -> None:
     """Export the backbone, fit the heads and calibrate them."""
-    tasks = task or TASKS
+    tasks = task or (tuple(CALIBRATION) if keep_heads else TASKS)
+    if unknown := [name for name in tasks if name not in TASKS]:
+        raise NautileError(f"--task {unknown[0]}: there are {', '.join(TASKS)}")
     if keep_heads and (fixed := [name for name in tasks if name not in CALIBRATION]):
         raise NautileError(f"{fixed[0]} is calibrated as it is fitted; leave out --keep-heads for it")
     if not keep_backbone and not keep_heads:

@@ -20,7 +20,7 @@ from nautile.tasks.heads.head import Head
 from nautile.tasks.labelled import read_labelled
 
 
-class HeldOut(NamedTuple):
+class DevRows(NamedTuple):
     """How to read the rows, and which they are, in words."""
 
     read: Callable[[Path], pd.DataFrame]
@@ -28,9 +28,9 @@ class HeldOut(NamedTuple):
 
 
 CALIBRATION = {
-    "sentiment": HeldOut(sentiment_calibration, f"of the dev splits of {', '.join(CALIBRATING)}"),
-    "emotion": HeldOut(emotion_calibration, "of one half of GoEmotions' dev split"),
-    "intent": HeldOut(intent_calibration, "of one half of CLINC150's dev split"),
+    "sentiment": DevRows(sentiment_calibration, f"of the dev splits of {', '.join(CALIBRATING)}"),
+    "emotion": DevRows(emotion_calibration, "of one half of GoEmotions' dev split"),
+    "intent": DevRows(intent_calibration, "of one half of CLINC150's dev split"),
 }
 
 

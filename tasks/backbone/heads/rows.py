@@ -102,7 +102,3 @@ ROWS: dict[str, Callable[[Path, Path, Path], pd.DataFrame]] = {
     "intent": intent_rows,
     "topic": topic_rows,
 }
-CALIBRATION: dict[str, Callable[[Path], pd.DataFrame]] = {
-    "emotion": emotion_calibration,
-    "intent": intent_calibration,
-}
