@@ -112,13 +112,20 @@ def test_cells_cannot_style_the_terminal(tmp_path: Path) -> None:
         (["--output", ""], "output must be the path of a folder, not ''"),
         (["--baseline", "tfidf", "--train", ""], "has an empty name; name a file"),
         (["--task", ""], "task is an empty name"),
-        (["--resamples", "1000000"], "Invalid value for '--resamples'"),
         (["--precision", "int4"], "precision must be one of float32, bfloat16, int8, auto, not 'int4'"),
     ],
 )
 def test_errors_say_what_to_mend(arguments: list[str], message: str, data: Path) -> None:
     with pytest.raises(NautileError, match=message):
         run("nautile-mini", data, *arguments)
+
+
+def test_endless_resamples_are_refused(data: Path) -> None:
+    app = typer.Typer()
+    app.command()(evaluate)
+    found = CliRunner().invoke(app, ["nautile-mini", str(data), "--resamples", "1000000"])
+    assert found.exit_code == 2
+    assert "100000" in found.output
 
 
 def test_help_shows_examples_and_loads_nothing_heavy() -> None:

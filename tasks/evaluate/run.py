@@ -105,7 +105,7 @@ def evaluate(
         text: the column of texts.
         label: the column of labels.
         separator: between several labels in one cell.
-        encoding, delimiter: of text files; the delimiter of CSV is otherwise as the suffix says.
+        encoding, delimiter: of all text files; the delimiter of CSV is otherwise as the suffix says.
         rename: labels of the data, of `train` or of both, by the names that the model has for them.
         task: the built-in task, where `model` is "nautile-mini".
         labels: choose among these instead, zero-shot.

@@ -36,7 +36,7 @@ class Options(BaseModel):
     text: str = Field("text", description="Column of texts.")
     label: str = Field("label", description="Column of labels (or `labels`, where that is there instead).")
     separator: str = Field(";", min_length=1, description="Between the labels of a cell, for multi.")
-    encoding: str = Field("utf-8", min_length=1, description="Encoding of text files.")
+    encoding: str = Field("utf-8", min_length=1, description="Encoding of the text files, data and validation alike.")
     delimiter: str | None = Field(None, description="Between the cells of a CSV line (default: as the suffix says).")
     base: str = Field("nautile-mini", min_length=1, description="Model to start from: a name, folder or hub id.")
     kind: Literal["single", "ordinal", "multi"] | None = Field(
