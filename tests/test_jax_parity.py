@@ -63,7 +63,7 @@ def loss_weights(segments: torch.Tensor) -> torch.Tensor:
     return torch.randn(*segments.shape, 64) * (segments > 0)[..., None]
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_logits_and_gradients_agree(pair: tuple[NautileForCausalLM, NautileLM], packed: bool) -> None:
     ours, theirs = pair
     ids, segments = documents(packed)
@@ -102,6 +102,7 @@ def test_a_tensor_that_does_not_fit_is_named(pair: tuple[NautileForCausalLM, Nau
         from_torch(theirs, tensors)
 
 
+@pytest.mark.slow
 def test_a_document_is_the_same_alone_and_packed_behind_another(pair: tuple[NautileForCausalLM, NautileLM]) -> None:
     _, model = pair
     ids = jax.random.randint(jax.random.key(0), (1, 150), 8, 64)
@@ -121,7 +122,8 @@ def test_remat_changes_nothing(policy: Remat) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, second)
 
 
-@pytest.mark.parametrize("length", [65, *(pytest.param(other, marks=pytest.mark.slow) for other in (1, 63, 130))])
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [1, 63, 65, 130])
 def test_chunked_and_step_equal_the_reference(length: int) -> None:
     keys = jax.random.split(jax.random.key(0), 6)
     B, K, H, M = 2, 4, 8, 2

@@ -91,6 +91,7 @@ def test_turns_leave_out_what_must_not_ship(tmp_path: Path) -> None:
     assert turns(tmp_path) == [("Is it true?", None, "yes"), ("1 and 1?", "It is 1+1 = 2.", "2")]
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(run: Path) -> None:
     before = begin(run)
     state = torch.load(run / "language" / "checkpoint.pt", weights_only=True)["module"]
@@ -101,6 +102,7 @@ def test_training_lowers_the_loss(run: Path) -> None:
         assert objective(before, random.Random(0)) < first - 1
 
 
+@pytest.mark.slow
 def test_the_language_model_is_found_beside_its_backbone(run: Path, checkpoint: Path, tmp_path: Path) -> None:
     model = Nautile.from_pretrained(checkpoint)
     assert isinstance(model, NautileForCausalLM)
@@ -126,6 +128,7 @@ def test_a_backbone_alone_is_no_language_model(corpus: Path, tmp_path: Path) -> 
         language(corpus, tmp_path)
 
 
+@pytest.mark.slow
 def test_bits_a_byte_are_measured_by_source(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
     options = ["language", str(corpus), "--model", str(checkpoint), "-o", str(tmp_path), "--resamples", "20"]
     done = CliRunner().invoke(app, options)

@@ -20,6 +20,7 @@ from nautile.pretraining.log import read_metrics
 from nautile.pretraining.train import begin, builder, recipe_of, train
 
 
+@pytest.mark.slow
 def test_an_exported_run_is_the_same_model(trained_run: Path, tmp_path: Path) -> None:
     assert export(trained_run, tmp_path / "last", dtype="float32") == [20]
     recipe = recipe_of(trained_run)

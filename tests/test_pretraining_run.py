@@ -68,6 +68,7 @@ def test_a_file_is_held_out_in_all_its_sources_alike(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(small_run.recipe(tmp_path), tmp_path / "run")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
@@ -144,6 +145,7 @@ def test_only_whole_checkpoints_count(trained_run: Path, tmp_path: Path) -> None
     small_run.assert_equal_bits(small_run.arrays(run), small_run.arrays(trained_run))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named(trained_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained_run, tmp_path / "run")
     for path in (run / "checkpoints" / "20" / "params").rglob("d/*"):
