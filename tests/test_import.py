@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import nautile
 
 HEAVY = ("torch", "transformers", "jax", "pandas", "pyarrow")
@@ -15,6 +17,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert run(code).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_classifying_needs_nothing_of_the_extras() -> None:
     extras = ("scipy", "sklearn", "peft", "accelerate", "matplotlib", "torchao", "numba")
     code = (

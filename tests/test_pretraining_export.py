@@ -19,8 +19,9 @@ from nautile.pretraining.folder import fitting, read_arrays
 from nautile.pretraining.log import read_metrics
 from nautile.pretraining.train import begin, builder, recipe_of, train
 
+pytestmark = pytest.mark.slow  # of the run that they export
 
-@pytest.mark.slow
+
 def test_an_exported_run_is_the_same_model(trained_run: Path, tmp_path: Path) -> None:
     assert export(trained_run, tmp_path / "last", dtype="float32") == [20]
     recipe = recipe_of(trained_run)
@@ -55,7 +56,6 @@ def test_exports_average_and_refuse(trained_run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.slow
 def test_a_run_may_start_from_converted_weights(trained_run: Path, tmp_path: Path) -> None:
     export(trained_run, tmp_path / "torch", dtype="float32")
     convert_to_jax(tmp_path / "torch", tmp_path / "jax")
