@@ -1,7 +1,6 @@
 """Probabilities one can use: scaled by what held-out rows say, thresholds, prediction sets with stated coverage.
 
-A `Calibration` is fitted on rows that the model did not learn from, and is kept beside the head as JSON. Kinds of
-judgment: "single" (one of the labels), "ordinal" (one of them, in order), "multi" (each label by itself).
+A `Calibration` is fitted on rows that the model did not learn from, and is kept beside the head as JSON.
 
 Source: least ambiguous sets, Sadinle et al. 2019. A cross-fitted figure is that of logits scaled as other folds say.
 """
@@ -15,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from nautile.errors import NautileError
 from nautile.tasks.folds import folds_of, folds_of_texts
 from nautile.tasks.kinds import Array, Kind, Truth
-from nautile.tasks.scaling import Scaling, crossfitted, fit_scaling, log_losses
+from nautile.tasks.likelihood import cross_entropy, shares
+from nautile.tasks.scaling import Scaling, crossfitted, fit_scaling, softened
 
 BINS = 15
 LEVELS = 201  # quantiles kept of a score's distribution
@@ -47,11 +47,7 @@ class Calibration(BaseModel):
 def probabilities(logits_NC: Array, kind: Kind, calibration: Calibration | None = None) -> Array:
     """(N,C): a softmax, or for "multi" a sigmoid a label, of the logits, scaled where they are calibrated."""
     scaled = np.asarray(logits_NC, dtype=float) if calibration is None else calibration.scaling(logits_NC, kind)
-    if kind == "multi":
-        return np.exp(-np.logaddexp(0.0, -scaled))
-    shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True, initial=-np.inf))
-    found: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return found
+    return shares(scaled, kind)
 
 
 def confidence_of(probabilities_NC: Array, kind: Kind, thresholds: Sequence[float] | float | None = None) -> Array:
@@ -139,7 +135,8 @@ def calibrate(
 
 def _better(powered_NC: Array, plain_NC: Array, truth: Truth, kind: Kind, rows: int) -> bool:
     """Whether a power helps cross-fitted logits: likelier by a standard error (of `rows`), and no worse calibrated."""
-    gained_N = log_losses(plain_NC, truth, kind)[0] - log_losses(powered_NC, truth, kind)[0]
+    wanted_NC = softened(truth, plain_NC.shape, kind)
+    gained_N = cross_entropy(plain_NC, wanted_NC, kind) - cross_entropy(powered_NC, wanted_NC, kind)
     powered, plain = (ece(probabilities(scaled_NC, kind), truth, kind) for scaled_NC in (powered_NC, plain_NC))
     return powered <= plain and bool(gained_N.mean() > gained_N.std() / np.sqrt(rows))
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nautile.tasks.folds import FOLDS
 from nautile.tasks.kinds import Array, Kind, Truth
+from nautile.tasks.likelihood import cross_entropy, shares
 
 FARTHEST = 1000.0  # times by which scaling may make logits of usual size larger or smaller than 1
 POWERS = (0.25, 2.0)
@@ -42,6 +43,7 @@ def fit_scaling(logits_NC: Array, truth: Truth, kind: Kind, with_power: bool) ->
     from scipy.optimize import minimize  # slow to import, and who only classifies does without
 
     log_size, N = _log_size(logits_NC, kind), max(1, len(logits_NC))
+    wanted_NC = softened(truth, logits_NC.shape, kind)
     usual = float(log_size.mean()) if log_size.size else 0.0
 
     def at(point: Array) -> Scaling:
@@ -50,9 +52,9 @@ def fit_scaling(logits_NC: Array, truth: Truth, kind: Kind, with_power: bool) ->
 
     def loss(point: Array) -> tuple[float, Array]:
         scaled_NC = at(point)(logits_NC, kind)
-        losses_N, slope_NC = log_losses(scaled_NC, truth, kind)
-        along_NC = slope_NC * scaled_NC
-        return losses_N.sum() / N, np.array([-along_NC.sum(), (along_NC * (log_size - usual)).sum()]) / N
+        along_NC = (shares(scaled_NC, kind) - wanted_NC) * scaled_NC
+        slopes = np.array([-along_NC.sum(), (along_NC * (log_size - usual)).sum()])
+        return float(cross_entropy(scaled_NC, wanted_NC, kind).sum()) / N, slopes / N
 
     def best(start: Array, powers: tuple[float, float]) -> Array:
         bounds = [(usual - np.log(FARTHEST), usual + np.log(FARTHEST)), powers]
@@ -73,22 +75,15 @@ def crossfitted(logits_NC: Array, truth: Truth, kind: Kind, folds_N: NDArray[np.
     return scaled_NC
 
 
-def log_losses(scaled_NC: Array, truth: Truth, kind: Kind) -> tuple[Array, Array]:
-    """The log loss of each row (N), the truth taken to be wrong once in N + 2, and its slope (N,C).
-
-    Rows that are all right are no reason for a probability of 1.
-    """
-    N, C = scaled_NC.shape
+def softened(truth: Truth, shape: tuple[int, ...], kind: Kind) -> Array:
+    """(N,C) of a shape: the truth, taken to be wrong once in N + 2: rows that are all right are no reason for a 1."""
+    N, C = shape
     wrong = 1 / (N + 2)
     if kind == "multi":
-        wanted_NC = np.where(truth, 1 - wrong, wrong)
-        losses_NC = np.logaddexp(0, scaled_NC) - wanted_NC * scaled_NC
-        return losses_NC.sum(axis=1), np.exp(-np.logaddexp(0, -scaled_NC)) - wanted_NC
+        return np.where(truth, 1 - wrong, wrong)
     wanted_NC = np.full((N, C), wrong / max(1, C - 1))
     wanted_NC[np.arange(N), truth] = 1 - wrong
-    shifted_NC = scaled_NC - scaled_NC.max(axis=1, keepdims=True, initial=-np.inf)
-    log_NC = shifted_NC - np.log(np.exp(shifted_NC).sum(axis=1, keepdims=True))
-    return -(wanted_NC * log_NC).sum(axis=1), np.exp(log_NC) - wanted_NC
+    return wanted_NC
 
 
 def _log_size(logits_NC: Array, kind: Kind) -> Array:

@@ -26,6 +26,7 @@ from nautile.tasks.backbone.between import main as write_between
 from nautile.tasks.backbone.compare import compare, embedder
 from nautile.tasks.backbone.export import averaged, compact, take_over
 from nautile.tasks.backbone.heads import sentiment_data
+from nautile.tasks.backbone.heads.build import main as build
 from nautile.tasks.backbone.heads.calibration import calibrated
 from nautile.tasks.backbone.heads.halves import calibrates
 from nautile.tasks.backbone.heads.rows import ADDED, OUT_OF_SCOPE, intent_calibration, part
@@ -556,3 +557,9 @@ def test_a_head_is_calibrated_on_half_of_a_dev_split(tmp_path: Path) -> None:
     assert found.calibration.source == f"{len(frame)} rows of one half of CLINC150's dev split"
     assert found.calibration.rows == len(frame)
     assert torch.equal(found.weight_CD, head.weight_CD)
+
+
+@pytest.mark.parametrize(("task", "said"), [("topic", "calibrated as it is fitted"), ("mood", "there are sentiment")])
+def test_heads_that_cannot_be_calibrated_alone_are_refused(tmp_path: Path, task: str, said: str) -> None:
+    with pytest.raises(NautileError, match=said):
+        build(tmp_path, tmp_path, tmp_path, tmp_path, task=[task], keep_heads=True)

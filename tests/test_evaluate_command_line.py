@@ -120,6 +120,17 @@ def test_errors_say_what_to_mend(arguments: list[str], message: str, data: Path)
         run("nautile-mini", data, *arguments)
 
 
+def test_files_of_other_layouts_are_read(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text(data.read_text().replace(",", ";"), encoding="utf-16-le")
+    options = ("--resamples", 0, "--json")
+    found, same = (
+        run("sentiment", other, *options, "--delimiter", ";", "--encoding", "utf-16-le"),
+        run("sentiment", data, *options),
+    )
+    assert json.loads(found)["figures"] == json.loads(same)["figures"]
+
+
 def test_endless_resamples_are_refused(data: Path) -> None:
     app = typer.Typer()
     app.command()(evaluate)

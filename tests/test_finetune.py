@@ -715,3 +715,10 @@ def test_an_adapter_is_no_whole_model(tmp_path: Path, base: str) -> None:
     folder = finetune(frame(rows=24), output=tmp_path / "run", base=base, **QUICK)
     with pytest.raises(NautileError, match="holds an adapter, no whole model"):
         load(folder)
+
+
+def test_a_file_of_another_layout_is_learned_from(tmp_path: Path, base: str) -> None:
+    (tmp_path / "rows.csv").write_text("text;label\n" + "caf\xe9 red;a\nblue sky;b\n" * 15, encoding="cp1252")
+    layout = {"encoding": "cp1252", "delimiter": ";"}
+    run = finetune(tmp_path / "rows.csv", output=tmp_path / "run", base=base, method="head", quiet=True, **layout)
+    assert load_head(run).labels == ("a", "b")

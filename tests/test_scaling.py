@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 from nautile.tasks.calibrate import calibrate, ece, probabilities
 from nautile.tasks.folds import folds_of
 from nautile.tasks.kinds import Array, Kind, Truth
-from nautile.tasks.scaling import Scaling, fit_scaling, log_losses
+from nautile.tasks.likelihood import cross_entropy, shares
+from nautile.tasks.scaling import Scaling, fit_scaling, softened
 
 KINDS: tuple[Kind, ...] = ("single", "multi")
 
@@ -66,7 +67,7 @@ def test_no_scaling_on_a_grid_is_likelier(kind: Kind, rows: int, labels: int) ->
     grid = [Scaling(t, p) for t in np.geomspace(0.05, 20, 40) for p in np.linspace(0.25, 2, 15)]
 
     def loss(scaling: Scaling) -> float:
-        return float(log_losses(scaling(logits_NC, kind), truth, kind)[0].mean())
+        return float(cross_entropy(scaling(logits_NC, kind), softened(truth, logits_NC.shape, kind), kind).mean())
 
     assert loss(fit_scaling(logits_NC, truth, kind, with_power=True)) <= min(map(loss, grid)) + 1e-4
 
@@ -107,9 +108,10 @@ def test_a_power_of_one_is_a_temperature(logits_NC: Array, temperature: float, k
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_slope_of_the_loss_is_its_slope(kind: Kind) -> None:
     logits_NC, truth = draw(kind, Scaling(), rows=4)
-    _, slope_NC = log_losses(logits_NC, truth, kind)
+    wanted_NC = softened(truth, logits_NC.shape, kind)
+    slope_NC = shares(logits_NC, kind) - wanted_NC
     for place in np.ndindex(logits_NC.shape):
         moved = np.zeros_like(logits_NC)
         moved[place] = 1e-6
-        up, down = (log_losses(logits_NC + sign * moved, truth, kind)[0].sum() for sign in (1, -1))
+        up, down = (cross_entropy(logits_NC + sign * moved, wanted_NC, kind).sum() for sign in (1, -1))
         assert slope_NC[place] == pytest.approx((up - down) / 2e-6, abs=1e-7)

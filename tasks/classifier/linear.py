@@ -14,6 +14,7 @@ from scipy.sparse import csr_array, vstack
 
 from nautile.tasks.calibrate import probabilities
 from nautile.tasks.kinds import Array, Kind
+from nautile.tasks.likelihood import cross_entropy
 
 LONGEST_SEARCH = 1000  # steps of L-BFGS
 MEMORY = 20
@@ -164,14 +165,3 @@ def _descend(
 
     options = {"gtol": tolerance, "ftol": 0, "maxiter": LONGEST_SEARCH, "maxcor": MEMORY}
     return parts(minimize(loss, np.zeros(C * (D + S + 1)), jac=True, method="L-BFGS-B", options=options).x)
-
-
-def cross_entropy(logits_NC: Array, truth_NC: Array, kind: Kind) -> Array:
-    """(N), in nats; for "multi" the sum over the labels."""
-    if kind == "multi":
-        each_NC = np.logaddexp(0, logits_NC) - truth_NC * logits_NC
-        total: Array = each_NC.sum(axis=1)
-        return total
-    top_N = logits_NC.max(axis=1)
-    missing: Array = top_N + np.log(np.exp(logits_NC - top_N[:, None]).sum(axis=1)) - (truth_NC * logits_NC).sum(axis=1)
-    return missing

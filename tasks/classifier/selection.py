@@ -26,9 +26,10 @@ from scipy.optimize import minimize_scalar
 
 from nautile.errors import NautileError
 from nautile.tasks.calibrate import FEWEST_ROWS, Calibration, calibrate, rarest
-from nautile.tasks.classifier.linear import Linear, Recipe, Rows, cross_entropy, fit_linear
+from nautile.tasks.classifier.linear import Linear, Recipe, Rows, fit_linear
 from nautile.tasks.folds import folds_of_texts
 from nautile.tasks.kinds import Array
+from nautile.tasks.likelihood import cross_entropy
 from nautile.tasks.wording import counted
 
 SHRINKAGES = (1.0, 0.8, 0.3, 0.05)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from nautile.errors import NautileError
+from nautile.tasks.evaluate import MOST_RESAMPLES
 from nautile.tasks.evaluate.baselines import check_baselines
 from nautile.tasks.evaluate.report import PICTURES
 from nautile.tasks.evaluate.results import Summary
@@ -14,7 +15,6 @@ from nautile.tasks.extras import require
 from nautile.tasks.heads.folder import FINISHED, unfinished
 from nautile.tasks.kinds import Kind
 
-MOST_RESAMPLES = 100_000
 FIGURES, REPORT = "figures.json", "report.md"
 
 

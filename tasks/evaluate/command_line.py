@@ -9,6 +9,7 @@ import typer
 from typer import Argument, Option
 
 from nautile.errors import NautileError
+from nautile.tasks.evaluate import MOST_RESAMPLES
 
 if TYPE_CHECKING:
     from nautile.tasks.evaluate.results import Summary
@@ -34,7 +35,7 @@ Examples:
 """
 
 
-Resamples = Annotated[int, Option(min=0, max=100_000, help="Bootstrap resamples; 0 for no intervals.")]
+Resamples = Annotated[int, Option(min=0, max=MOST_RESAMPLES, help="Bootstrap resamples; 0 for no intervals.")]
 
 
 class BaselineName(StrEnum):

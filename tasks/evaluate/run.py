@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -131,7 +132,12 @@ def evaluate(
     check_output(output)
     first = as_kind(find_contender(model, task, labels, precision, device), kind)
     opponents = [] if against is None else [as_kind(find_contender(against), kind)]
-    rows, *examples = _read(data, train, first.kind, text, label, separator, rename or {}, Layout(encoding, delimiter))
+    shown: Kind = "multi" if first.kind == "multi" else "single"
+    read = partial(
+        read_labelled, text=text, label=label, kind=shown, separator=separator, fewest_labels=1, of_results=False,
+        layout=Layout(encoding, delimiter),
+    )  # fmt: skip
+    rows, *examples = renamed([read(source) for source in ([data] if train is None else [data, train])], rename or {})
     trained, notes = _baselines(baselines, first, rows, examples)
     contenders = [first, *_opponents(first, [*opponents, *trained])]
     rows, left_out = keep_known(rows, contenders, ignore_unknown)
@@ -152,26 +158,6 @@ def evaluate(
     if output is not None:
         evaluation.save(output)
     return evaluation
-
-
-def _read(
-    data: Any,
-    train: Any,
-    kind: Kind,
-    text: str,
-    label: str,
-    separator: str,
-    rename: Mapping[str, str],
-    layout: Layout,
-) -> list[Labelled]:
-    """The rows to measure on, and where they are given those to train on."""
-    sources = [data] if train is None else [data, train]
-    shown: Kind = "multi" if kind == "multi" else "single"
-    found = [
-        read_labelled(source, text, label, shown, separator=separator, fewest_labels=1, of_results=False, layout=layout)
-        for source in sources
-    ]
-    return renamed(found, rename)
 
 
 def _baselines(
