@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from nautile.errors import NautileError
 from nautile.model.architecture import (
     ANCHOR_START,
     DECAY_START,
@@ -270,7 +271,8 @@ class NautileLM(nnx.Module):
     """Next-token logits; input and output embedding are one."""
 
     def __init__(self, a: Architecture, rngs: nnx.Rngs, dtype: Any = jnp.float32, remat: Remat = "none") -> None:
-        a.check_for_jax()
+        if a.pairs:
+            raise NautileError(f"vectors of token pairs (pairs={a.pairs}) are not to be had in JAX")
         self.architecture, self.dtype, self.remat = a, dtype, remat
         self.embed = nnx.Param(jax.random.normal(rngs.params(), (a.vocab_size, a.d_model)) * EMBEDDING_STD,
                                axes=("vocab", "embed"))  # fmt: skip

@@ -69,7 +69,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self.model.check()
-        self.model.check_for_jax()
+        if self.model.pairs:
+            raise NautileError("model.pairs: vectors of token pairs are not to be had in JAX")
         size = self.curriculum.vocabulary.size
         if self.model.vocab_size != size:
             raise NautileError(f"the model's vocab_size is {self.model.vocab_size}, the curriculum's vocabulary {size}")

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from nautile.errors import NautileError
 from nautile.model.checkpoints import save
-from nautile.model.model import NautileModel
 from nautile.model.places import locate
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone import requests, run, train
@@ -26,7 +25,6 @@ from nautile.tasks.backbone.between import between
 from nautile.tasks.backbone.between import main as write_between
 from nautile.tasks.backbone.compare import compare, embedder
 from nautile.tasks.backbone.export import averaged, compact, take_over
-from nautile.tasks.backbone.grow import grow
 from nautile.tasks.backbone.heads import sentiment_data
 from nautile.tasks.backbone.heads.build import main as build
 from nautile.tasks.backbone.heads.calibration import calibrated
@@ -37,13 +35,13 @@ from nautile.tasks.backbone.heads.topics import topic_of
 from nautile.tasks.backbone.label_set import LabelSet
 from nautile.tasks.backbone.label_sets import of_rows
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student, alike
-from nautile.tasks.backbone.pooler import fit_pooler
 from nautile.tasks.backbone.requests import compose, in_words, names
 from nautile.tasks.backbone.run import Part, Run
 from nautile.tasks.backbone.texts import gather, key, passages, phrase
 from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, read_tokens
 from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
+from nautile.tasks.backbone.widen import widen
 from nautile.tasks.heads.head import linear_head, load_head
 from nautile.tasks.heads.loading import with_labels
 from nautile.tasks.zero_shot.head import SHARED_WIDTH
@@ -54,9 +52,9 @@ WORDS = ["red", "green", "blue", "warm", "cold", "early", "late", "slow", "fast"
 TEXTS = [" ".join(random.Random(n).choices(WORDS, k=1 + n % 7)) for n in range(120)]
 
 
-def student(pairs: int = 40, **changes: int) -> Student:
+def student(pairs: int = 40) -> Student:
     torch.manual_seed(0)
-    return Student(tiny.config(vocab_size=VOCABULARY.size, pairs=pairs, **changes), VOCABULARY)
+    return Student(tiny.config(vocab_size=VOCABULARY.size, pairs=pairs), VOCABULARY)
 
 
 def teacher(texts: Sequence[str]) -> Tensor:
@@ -157,7 +155,7 @@ def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -
     keys = new.backbone.embed_pairs.keys.clone()
     with torch.no_grad():
         new.matching.project.weight.zero_()
-    assert take_over(new, tmp_path) == (False, False)
+    assert not take_over(new, tmp_path)
     with torch.inference_mode():
         tiny.close(new.read(TEXTS[:9])[0], old.read(TEXTS[:9])[0])
     assert torch.equal(new.matching.project.weight, old.matching.project.weight)
@@ -172,44 +170,16 @@ def test_a_run_may_begin_with_a_checkpoint_that_knows_no_pairs(tmp_path: Path) -
         take_over(student(), tmp_path)
 
 
-@pytest.mark.parametrize("layers", [0, 1])
-def test_a_backbone_grows_without_changing_what_it_says(layers: int) -> None:
-    old = tiny.model(NautileModel, pairs=40, pooler_layers=layers)
-    wanted = tiny.config(d_ff=77, pooler_layers=2)
-    new = grow(old, wanted)
+def test_a_backbone_widens_without_changing_what_it_says() -> None:
+    old = student().backbone.eval()
+    new = widen(old, 77)
     ids_BL = torch.randint(1, old.config.vocab_size, (3, 9))
-    vectors, before = (model.pooler(model(ids_BL).last_hidden_state) for model in (new, old))
-    tiny.close(vectors, before)
-    vectors[0, 0].backward()
+    tiny.close(new(ids_BL).last_hidden_state, old(ids_BL).last_hidden_state)
+    new(ids_BL).last_hidden_state[0, 0, 0].backward()
     [layer] = [block.feed_forward for block in new.blocks if hasattr(block, "feed_forward")]
     assert layer.ff_out.weight.shape == (32, 77)
     assert layer.ff_out.weight.grad[:, 48:].any(), "what is new can learn"
-    assert new.pooler.layers[1].feed_forward.ff_out.weight.grad.any()
-    assert grow(new, wanted) is new
-    assert grow(new, old.config) is new, "it never shrinks"
-
-
-def test_the_poolers_layers_are_fitted_to_what_the_backbone_makes_of_texts(
-    taught: Taught, objectives: dict[str, object]
-) -> None:
-    new = student(pairs=0, pooler_layers=1)
-    new.begin(torch.randn(VOCABULARY.size, 32), torch.randn(SHARED_WIDTH, 32))
-    layers = {name: tensor.clone() for name, tensor in new.backbone.named_parameters() if "pooler" not in name}
-    judged, examples = objectives["opinions"].judged, objectives["sentiment"].examples
-    before, right = likeness(new), sentiment_of(new)
-    fit_pooler(new, [taught], judged, examples, passes=1500, seed=0)
-    assert likeness(new) > before + 0.1
-    assert sentiment_of(new) > max(right, 0.9)
-    assert all(torch.equal(tensor, layers[name]) for name, tensor in new.backbone.named_parameters() if name in layers)
-
-
-def sentiment_of(learner: Student) -> float:
-    """How often it is right about texts that are positive where they are warm."""
-    with torch.inference_mode():
-        said = learner.sentiment(learner.read(TEXTS)[0])
-    return sum(
-        (row[POSITIVE] > row[NEGATIVE]).item() == ("warm" in text) for row, text in zip(said, TEXTS, strict=True)
-    ) / len(TEXTS)
+    assert widen(new, 77) is new
 
 
 @pytest.fixture

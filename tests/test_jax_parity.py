@@ -10,7 +10,7 @@ import torch
 from flax import nnx
 
 from nautile.errors import NautileError
-from nautile.model.architecture import TORCH_ONLY, Architecture, preset
+from nautile.model.architecture import Architecture, preset
 from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
 from nautile.pretraining import spectral
@@ -176,7 +176,6 @@ def test_in_bfloat16_the_sums_stay_float32_and_the_logits_close() -> None:
     assert [str(leaf.dtype) for leaf in found] == ["bfloat16"] * 2 + ["float32"] * 5
 
 
-@pytest.mark.parametrize("name", TORCH_ONLY)
-def test_what_only_torch_has_is_refused(name: str) -> None:
-    with pytest.raises(NautileError, match=rf"model\.{name}: is not to be had in JAX; it must be 0 there, not 3"):
-        NautileLM(Architecture(**{**TINY, name: 3}), nnx.Rngs(0))
+def test_vectors_of_pairs_are_refused() -> None:
+    with pytest.raises(NautileError, match="token pairs"):
+        NautileLM(Architecture(**{**TINY, "pairs": 3}), nnx.Rngs(0))

@@ -58,7 +58,7 @@ def test_values_change_by_their_path() -> None:
         ("curriculum.rows=32.5", "curriculum.rows: Input should be a valid integer"),
         ("curriculum.ranks=3", "256 to 100256 ranks"),
         ("curriculum.rows.more=1", "curriculum.rows has no entries of its own"),
-        ("model.pairs=3", "model.pairs: is not to be had in JAX; it must be 0 there, not 3"),
+        ("model.pairs=3", "model.pairs: vectors of token pairs are not to be had in JAX"),
         ("training.data=0", "training.data is 0"),
         ("training.accumulate=7", r"curriculum.rows \(32\) must be a multiple of training.accumulate \(7\)"),
         ("training.remat=some", "training.remat: Input should be 'none', 'dots' or 'blocks'"),

@@ -33,8 +33,9 @@ QK_EPS = 1e-6
 EMBEDDING_STD = 0.02
 DECAY_START = (0.001, 0.1)  # slopes of the decaying heads, geometric from the first to the last
 ANCHOR_START = (0.01, 0.1)  # of the anchor heads
-TORCH_ONLY = ("pairs", "pooler_layers")  # fields of what JAX does not have
-MAY_BE_NONE = ("anchor_heads", *TORCH_ONLY)
+
+
+MAY_BE_NONE = ("anchor_heads", "pairs", "pooler_layers")
 
 
 @dataclass
@@ -119,12 +120,6 @@ class Architecture:
     def layer_kinds(self) -> list[Literal["sca", "attention"]]:
         """The kind of each layer: every `attention_every`-th is attention, the others are SCA."""
         return ["sca" if (n + 1) % self.attention_every else "attention" for n in range(self.num_layers)]
-
-    def check_for_jax(self) -> None:
-        """Raise NautileError when the model has parts that are to be had in PyTorch alone."""
-        for name in TORCH_ONLY:
-            if value := getattr(self, name):
-                raise NautileError(f"model.{name}: is not to be had in JAX; it must be 0 there, not {value}")
 
     def architecture(self) -> dict[str, Any]:
         """The fields of this class alone, also when a subclass has more."""
