@@ -16,9 +16,9 @@ from nautile.model.heads import (
     NautileForCausalLM,
     NautileForSequenceClassification,
     NautileForTokenClassification,
+    pool,
 )
 from nautile.model.model import NautileModel
-from nautile.model.pooler import pool
 from nautile.model.spectral import CHUNK
 
 HEADS = [NautileForCausalLM, NautileForSequenceClassification, NautileForTokenClassification]

@@ -12,7 +12,7 @@ from nautile.model.state import NautileState
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What a prefix of `tokens` tokens left behind, and one vector (N,D) a span, as texts get it."""
+    """What a prefix of `tokens` tokens left behind, and the mean hidden state (N,D) of each span."""
 
     _state: NautileState
     spans_ND: Tensor
@@ -30,7 +30,7 @@ def read_prefix(model: NautileModel, ids: Sequence[int], spans: Sequence[tuple[i
     ids_1L = torch.tensor([list(ids)], device=model.device)
     hidden_LD = model(ids_1L, cache=state).last_hidden_state[0].float()
     means = [hidden_LD[start:end].mean(0, keepdim=True) for start, end in spans]
-    return Prefix(state, model.pooler.refine(torch.cat([hidden_LD[:0], *means])), len(ids))
+    return Prefix(state, torch.cat([hidden_LD[:0], *means]), len(ids))
 
 
 def continued(prefixes: Sequence[Prefix]) -> NautileState:

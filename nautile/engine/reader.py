@@ -16,6 +16,7 @@ from nautile.engine.prefixes import Prefixes
 from nautile.engine.words import words_of
 from nautile.errors import NautileError, first_line
 from nautile.model.checkpoints import vocabulary_of
+from nautile.model.heads import pool
 from nautile.model.model import NautileModel
 
 WINDOW_TOKENS = 128
@@ -136,8 +137,7 @@ class Reader:
         ids_BL, mask_BL = (part.to(self.model.device) for part in pad_right(rows))
         state = continued(prefixes) if prefixes else None
         hidden_BLD = self.model(ids_BL, mask_BL, cache=state).last_hidden_state
-        pooled_BD: Tensor = self.model.pooler(hidden_BLD.float(), mask_BL)
-        return pooled_BD.double().cpu()
+        return pool(hidden_BLD.float(), mask_BL, self.model.config.pooling).double().cpu()
 
 
 def _one_each(prefix: Prefix | Sequence[Prefix] | None, texts: int) -> list[Prefix]:

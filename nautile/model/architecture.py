@@ -35,9 +35,6 @@ DECAY_START = (0.001, 0.1)  # slopes of the decaying heads, geometric from the f
 ANCHOR_START = (0.01, 0.1)  # of the anchor heads
 
 
-MAY_BE_NONE = ("anchor_heads", "pairs", "pooler_layers")
-
-
 @dataclass
 class Architecture:
     """A hybrid of SCA and attention layers; the defaults are nautile-mini's layers. Paper: section 2.1.
@@ -45,8 +42,7 @@ class Architecture:
     `decay="boundary"` with `clip_weights` is the released model: the weight of a token fades with its distance to
     `maxlen`, then is clipped to [1e-4, 5000]. `decay="relative"` is the same recurrence in exact arithmetic, without
     clip and without a context limit. `pairs` is how many frequent pairs of neighbouring tokens have vectors of their
-    own, added to the second token's, `pooler_layers` how many layers a text's vector goes through (`pairs.py`,
-    `pooler.py`; not in the paper, nor in JAX). nautile-mini has 65,536 and 2.
+    own, added to the second token's (`pairs.py`; not in the paper, nor in JAX). nautile-mini has 65,536.
     """
 
     vocab_size: int = 32_008
@@ -70,12 +66,11 @@ class Architecture:
     norm_eps: float = 1e-6
     final_norm: bool = True
     pairs: int = 0
-    pooler_layers: int = 0
 
     def check(self) -> None:
         """Raise NautileError when the numbers contradict one another."""
         for field in fields(Architecture):
-            value, least = getattr(self, field.name), 0 if field.name in MAY_BE_NONE else 1
+            value, least = getattr(self, field.name), 0 if field.name in ("anchor_heads", "pairs") else 1
             if field.type is int and (type(value) is not int or value < least):
                 raise NautileError(
                     f"model configuration: {field.name} must be a whole number from {least}, not {value!r}"

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin
@@ -97,7 +98,7 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
 
 
 class NautileForSequenceClassification(NautilePreTrainedModel):
-    """One vector a text, by the backbone's pooler, then a linear layer to the labels."""
+    """One vector a text, by `config.pooling`, then a linear layer to the labels."""
 
     def __init__(self, config: NautileConfig) -> None:
         super().__init__(config)
@@ -133,7 +134,7 @@ class NautileForSequenceClassification(NautilePreTrainedModel):
             output_attentions,
             return_dict=True,
         )
-        logits = self.score(self.model.pooler(out.last_hidden_state, attention_mask))
+        logits = self.score(pool(out.last_hidden_state, attention_mask, self.config.pooling))
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, logits=logits, config=self.config)
@@ -189,3 +190,18 @@ def predictable(labels: Tensor, attention_mask: Tensor | None, segment_ids: Tens
     if segment_ids is not None:
         lost = lost | (document_BL[:, 1:] != before)
     return labels.masked_fill(F.pad(lost, (1, 0)), IGNORED)
+
+
+def pool(hidden_BLD: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
+    """One vector (B,D) a row: the mean over its real tokens, or the rightmost real one; zeros for an empty row."""
+    B, L, _ = hidden_BLD.shape
+    if attention_mask is None:
+        real_BL = torch.ones(B, L, dtype=torch.bool, device=hidden_BLD.device)
+    else:
+        real_BL = attention_mask[:, -L:] != 0
+    if pooling == "mean":
+        share_BL = real_BL / real_BL.sum(1, keepdim=True).clamp(min=1)
+        return (share_BL[..., None] * hidden_BLD).sum(1).to(hidden_BLD.dtype)
+    step_L = torch.arange(L, device=hidden_BLD.device)
+    last_B = (real_BL * step_L).argmax(1)
+    return hidden_BLD[torch.arange(B, device=last_B.device), last_B] * real_BL.any(1, keepdim=True)

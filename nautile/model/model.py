@@ -16,7 +16,6 @@ from nautile.model.config import NautileConfig
 from nautile.model.initialise import initialise
 from nautile.model.layout import Layout, lay_out
 from nautile.model.pairs import PairEmbedding, ids_before, last_ids
-from nautile.model.pooler import Pooler
 from nautile.model.state import NautileState
 from nautile.model.vocabulary import rows_of
 
@@ -74,7 +73,6 @@ class NautileModel(NautilePreTrainedModel):
             for index, kind in enumerate(config.layer_kinds)
         )
         self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps) if config.final_norm else nn.Identity()
-        self.pooler = Pooler(config)  # for those who want one vector a text; forward gives all tokens'
         self.gradient_checkpointing = False
         self.post_init()
 

@@ -1,7 +1,6 @@
 """From a run of the backbone to a checkpoint folder, with the matching head of zero-shot beside it."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -14,31 +13,23 @@ from nautile.model.heads import NautileForCausalLM
 from nautile.model.model import NautileModel
 from nautile.model.places import make_readable
 from nautile.model.vocabulary import Vocabulary
-from nautile.tasks.backbone.grow import grow
 from nautile.tasks.backbone.objectives import Student
+from nautile.tasks.backbone.widen import widen
 from nautile.tasks.heads.head import load_head
 from nautile.tasks.zero_shot.judge import load_matching
 
-PAIRS, POOLER_LAYERS = 65_536, 2
-
-
-class Known(NamedTuple):
-    """Whether a backbone that a run begins with had pairs' vectors, and a pooler's layers."""
-
-    pairs: bool
-    pooler: bool
+PAIRS = 65_536
 
 
 def new_student() -> Student:
-    """What a run trains: nautile-mini's shape, with token pairs and a pooler, and the heads that learn along."""
+    """What a run trains: nautile-mini's shape, with vectors of token pairs, and the heads that learn along."""
     vocabulary = Vocabulary("nautile", 32_000)
-    added = {"vocab_size": vocabulary.size, "pairs": PAIRS, "pooler_layers": POOLER_LAYERS}
-    return Student(NautileConfig.preset("nautile-mini", **added), vocabulary)
+    return Student(NautileConfig.preset("nautile-mini", vocab_size=vocabulary.size, pairs=PAIRS), vocabulary)
 
 
 def language_model(backbone: NautileConfig) -> NautileForCausalLM:
-    """A language model of the backbone's shape; it has neither pairs nor a pooler."""
-    return NautileForCausalLM(NautileConfig(**{**backbone.to_dict(), "pairs": 0, "pooler_layers": 0}))
+    """A language model of the backbone's shape; it has no pairs."""
+    return NautileForCausalLM(NautileConfig(**{**backbone.to_dict(), "pairs": 0}))
 
 
 def load_student(run: Path) -> Student:
@@ -56,18 +47,17 @@ def load_student(run: Path) -> Student:
 
 
 @torch.no_grad()
-def take_over(student: Student, folder: Path) -> Known:
-    """Begin with what `heads.build` wrote; returns what was among it that older backbones lack.
+def take_over(student: Student, folder: Path) -> bool:
+    """Begin with what `heads.build` wrote; returns whether vectors of pairs were among it.
 
-    A backbone with narrower feed-forward layers or fewer of the pooler's grows, which changes nothing of what it says.
+    A backbone whose feed-forward layers are narrower is widened, which changes nothing of what it says.
 
     Raises:
         NautileError: a folder with a backbone of another shape, or without a head.
     """
     theirs = load(folder)
     if type(theirs) is NautileModel:
-        known = Known(theirs.config.pairs > 0, theirs.config.pooler_layers > 0)
-        theirs = grow(theirs, student.backbone.config)
+        theirs = widen(theirs, student.backbone.config.d_ff)
     mine = student.backbone.state_dict()
     pairs = {} if theirs.config.pairs else {name: mine[name] for name in mine if name.startswith("embed_pairs.")}
     found = {**pairs, **theirs.state_dict()}
@@ -77,7 +67,7 @@ def take_over(student: Student, folder: Path) -> Known:
     student.matching.load_state_dict(load_matching(str(folder)).state_dict())
     head = load_head(folder / "heads" / "sentiment")
     student.sentiment.load_state_dict({"weight": head.weight_CD, "bias": head.bias_C})
-    return known
+    return not pairs
 
 
 def export(run: Path, folder: Path) -> None:

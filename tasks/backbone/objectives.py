@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from nautile.engine.batching import pad_right
 from nautile.engine.prefix import read_prefix
 from nautile.model.config import NautileConfig
+from nautile.model.heads import pool
 from nautile.model.model import NautileModel
-from nautile.model.pooler import pool
-from nautile.model.state import NautileState
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.heads.sentiment_data import LABELS, NEUTRAL, Example
 from nautile.tasks.backbone.label_set import LabelSet
@@ -55,17 +54,13 @@ class Student(nn.Module):
                 parameter.zero_()
 
     def read(self, texts: Sequence[str], labels: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
-        """Vectors of texts (B,D), read after the label list if there is one, and of labels (N,D)."""
+        """Pooled texts (B,D), read after the label list if there is one, and pooled labels (N,D)."""
         prefix = read_prefix(self.backbone, *lay_out_labels(self.vocabulary, labels)) if labels else None
-        vectors = self.backbone.pooler.refine(self.pooled(texts, None if prefix is None else prefix.state))
-        return vectors, vectors[:0] if prefix is None else prefix.spans_ND
-
-    def pooled(self, texts: Sequence[str], state: NautileState | None = None) -> Tensor:
-        """(B,D), as the pooler's layers get them; the texts continue from `state`, if there is one."""
         rows = [row[:LONGEST] or [self.vocabulary.eos_id] for row in self.vocabulary.encode_batch(texts)]
         ids_BL, mask_BL = (part.to(self.backbone.device) for part in pad_right(rows))
-        branched = None if state is None else state.branch(len(rows))
-        return pool(self.backbone(ids_BL, mask_BL, cache=branched).last_hidden_state.float(), mask_BL, "mean")
+        state = None if prefix is None else prefix.state.branch(len(rows))
+        vectors = pool(self.backbone(ids_BL, mask_BL, cache=state).last_hidden_state.float(), mask_BL, "mean")
+        return vectors, vectors[:0] if prefix is None else prefix.spans_ND
 
 
 def alike(texts: Sequence[str], count: int, rng: random.Random) -> list[int]:
@@ -89,19 +84,6 @@ def match(found: Tensor, target: Tensor) -> Tensor:
     """How far unit vectors (N, 384) are from the teacher's, one by one and in their similarities within the batch."""
     similar = distillation(target @ target.T / TEMPERATURE, found @ target.T / TEMPERATURE)
     return distance(found, target) + 0.5 * similar
-
-
-def annotated(logits: Tensor, chosen: Sequence[Example]) -> Tensor:
-    """Cross entropy of logits (N,3) over the labels that the annotators could choose."""
-    device = logits.device
-    barred = torch.tensor([[not e.has_neutral and n == NEUTRAL for n in range(len(LABELS))] for e in chosen])
-    truth = torch.tensor([example.label for example in chosen], device=device)
-    return F.cross_entropy(logits.float().masked_fill(barred.to(device), -1e4), truth)
-
-
-def judged_alike(probabilities: Tensor, logits: Tensor) -> Tensor:
-    """How far logits (N,3) are from the critic's judgments."""
-    return distillation(probabilities.clamp(min=1e-4).log().to(logits.device), logits)
 
 
 @dataclass
@@ -191,7 +173,11 @@ class Sentiment:
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """Cross entropy over the labels that the annotators could choose."""
         chosen = [self.examples[index] for index in alike(self.texts, self.count, rng)]
-        return annotated(student.sentiment(student.read([example.text for example in chosen])[0]), chosen)
+        device = student.backbone.device
+        logits = student.sentiment(student.read([example.text for example in chosen])[0])
+        barred = torch.tensor([[not e.has_neutral and n == NEUTRAL for n in range(len(LABELS))] for e in chosen])
+        truth = torch.tensor([example.label for example in chosen], device=device)
+        return F.cross_entropy(logits.float().masked_fill(barred.to(device), -1e4), truth)
 
 
 @dataclass
@@ -204,4 +190,5 @@ class Opinions:
     def __call__(self, student: Student, rng: random.Random) -> Tensor:
         """The divergence of the student's sentiment from the critic's."""
         texts, probabilities = self.judged.draw(self.tokens, rng)
-        return judged_alike(probabilities, student.sentiment(student.read(texts)[0]))
+        target = probabilities.clamp(min=1e-4).log().to(student.backbone.device)
+        return distillation(target, student.sentiment(student.read(texts)[0]))

@@ -76,7 +76,7 @@ def fit_pairs(student: Student, taught: Taught, passes: int, seed: int) -> None:
     pairs = student.backbone.embed_pairs
     assert pairs is not None
     chosen = random.Random(seed).sample(taught.rows, min(MOST, len(taught.rows)))
-    known_ND, size_D = _read_and_size(student, [taught.texts[row] for row in chosen])
+    known_ND, size_D = _read_once(student, taught, chosen)
     place = {row: n for n, row in enumerate(chosen)}
 
     def read(rows: list[int], texts: list[str]) -> Tensor:
@@ -88,26 +88,20 @@ def fit_pairs(student: Student, taught: Taught, passes: int, seed: int) -> None:
 
 
 @torch.no_grad()
-def read_once(student: Student, texts: Sequence[str]) -> Tensor:
-    """Pooled texts (N,D) in float16, as the backbone reads them now, on its device."""
-    found_ND = torch.zeros(len(texts), student.backbone.config.d_model, dtype=torch.float16)
-    order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
+def _read_once(student: Student, taught: Taught, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Pooled texts (N,D) in float16, and how large (D) the last norm makes what it gets."""
+    found_ND = torch.zeros(len(rows), student.backbone.config.d_model, dtype=torch.float16)
+    order = sorted(range(len(rows)), key=lambda n: taught.lengths[rows[n]])
+    means: list[Tensor] = []
+    hook = student.backbone.norm.register_forward_pre_hook(lambda _, x: means.append(x[0].float().square().mean()))
     for start in track(range(0, len(order), READ), "texts, as they are read now", console=Console(stderr=True)):
         part = order[start : start + READ]
         with fast_autocast(student.backbone.device):
-            found_ND[part] = student.pooled([texts[n] for n in part]).half().cpu()
-    return found_ND.to(student.backbone.device)
-
-
-def _read_and_size(student: Student, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Pooled texts (N,D), and how large (D) the last norm makes what it gets."""
-    means: list[Tensor] = []
-    hook = student.backbone.norm.register_forward_pre_hook(lambda _, x: means.append(x[0].float().square().mean()))
-    found_ND = read_once(student, texts)
+            found_ND[part] = student.read([taught.texts[rows[n]] for n in part])[0].half().cpu()
     hook.remove()
     weight_D = student.backbone.norm.weight
     assert isinstance(weight_D, Tensor)
-    return found_ND, weight_D.detach() / torch.stack(means).mean().sqrt()
+    return found_ND.to(weight_D.device), weight_D.detach() / torch.stack(means).mean().sqrt()
 
 
 def _fit(
@@ -128,8 +122,7 @@ def _fit(
     for _ in track(range(steps), "token vectors", console=Console(stderr=True)):
         drawn = rng.sample(rows, min(BATCH, len(rows)))
         texts, vectors = taught.take(drawn)
-        found = student.matching.embed(student.backbone.pooler.refine(read(drawn, texts)))
-        loss = match(found, vectors.to(student.backbone.device))
+        loss = match(student.matching.embed(read(drawn, texts)), vectors.to(student.backbone.device))
         loss.backward()
         for each, schedule in zip(optimizers, schedules, strict=True):
             each.step()

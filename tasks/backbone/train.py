@@ -18,7 +18,6 @@ from nautile.tasks.backbone.heads.rows import topic_rows
 from nautile.tasks.backbone.heads.sentiment_data import LABELS, read_training
 from nautile.tasks.backbone.label_sets import read_label_sets
 from nautile.tasks.backbone.objectives import Embedding, NamedLabels, Opinions, Sentiment, SoftLabels, Student
-from nautile.tasks.backbone.pooler import fit_pooler
 from nautile.tasks.backbone.ranks import join, leave, once, processes
 from nautile.tasks.backbone.run import BETAS, Part, Run, adamw
 from nautile.tasks.backbone.teacher import Teacher, token_embeddings
@@ -26,7 +25,7 @@ from nautile.tasks.backbone.texts import save_json
 from nautile.tasks.backbone.tokens import choose_pairs, fit_pairs, fit_tokens, sparse_tables
 from nautile.tasks.backbone.vectors import Taught, Vectors
 
-PASSES, POOLER_PASSES = 6, 3  # over the texts, for the vectors of tokens and pairs, or the pooler's layers, alone
+PASSES = 6  # over the texts, for the vectors of tokens and pairs alone
 BEGIN = "begin.pt"  # the student as it was before its first step, where it began with a checkpoint
 PAIR_SPEED = 8.0  # times the rate, for vectors that are met much more rarely than tokens
 
@@ -85,9 +84,6 @@ def main(
     _begin(folder, {**begun, **options})
     student = new_student().to(device)
     taught = _taught(folder / "texts.json", vectors, student)
-    requests = _taught(folder / "requests.json", composed, student)
-    judged = _taught(folder / "opinions.json", opinions, student)
-    examples = read_training(data / "sentiment")
     if not (folder / "checkpoint.pt").exists():
         once(lambda: choose_pairs(student, taught.texts[: len(vectors)]))
         if begin_with is None:
@@ -95,19 +91,18 @@ def main(
             student.begin(*token_embeddings(student.vocabulary, width, Teacher(encoder)))
             once(lambda: fit_tokens(student, taught, PASSES, seed))
         else:
-            known = take_over(student, begin_with)
-            if not known.pairs:
+            if not take_over(student, begin_with):
                 once(lambda: fit_pairs(student, taught, PASSES, seed))
-            if not known.pooler:
-                once(lambda: fit_pooler(student, [taught, requests], judged, examples, POOLER_PASSES, seed))
             once(lambda: torch.save(student.state_dict(), folder / BEGIN))
+    requests = _taught(folder / "requests.json", composed, student)
+    judged = _taught(folder / "opinions.json", opinions, student)
     once(lambda: topic_rows(data, corpus, folder, encoder))
     sets = read_label_sets(data, corpus, folder, not without_clinc150)
     objectives = {
         "embedding": Part(Embedding(taught, 800 * scale), share=0.4),
         "soft labels": Part(SoftLabels((taught, requests), 1000 * scale)),
         "named labels": Part(NamedLabels(sets, 32 * scale), share=0.6, weight=0.5),
-        "sentiment": Part(Sentiment(examples, 40 * scale), share=0.4),
+        "sentiment": Part(Sentiment(read_training(data / "sentiment"), 40 * scale), share=0.4),
         "opinions": Part(Opinions(judged, 800 * scale), share=0.8),
     }
     Run(student, optimizers(student, learning_rate), folder, minutes, seed).train(objectives)
