@@ -43,7 +43,7 @@ from nautile.tasks.backbone.train import optimizers
 from nautile.tasks.backbone.vectors import Taught, Vectors
 from nautile.tasks.backbone.widen import widen
 from nautile.tasks.heads.head import linear_head, load_head
-from nautile.tasks.heads.loading import with_labels
+from nautile.tasks.heads.tuned import with_labels
 from nautile.tasks.zero_shot.head import SHARED_WIDTH
 from nautile.tasks.zero_shot.labels import NONE
 

@@ -27,7 +27,8 @@ import nautile
 from nautile.engine.batching import pad_right
 from nautile.engine.words import BUCKETS
 from nautile.errors import NautileError
-from nautile.model.checkpoints import load, save, vocabulary_of
+from nautile.model.checkpoints import load, save
+from nautile.model.config import vocabulary_of
 from nautile.model.heads import NautileForCausalLM, NautileForSequenceClassification
 from nautile.model.model import NautileModel
 from nautile.model.places import fingerprint

@@ -10,15 +10,15 @@ from tiny import close, pad, tokens
 from torch import nn
 
 from nautile.errors import NautileError
-from nautile.model.checkpoints import register, save, vocabulary_of
-from nautile.model.config import NautileConfig
+from nautile.model.checkpoints import register, save
+from nautile.model.config import NautileConfig, vocabulary_of
 from nautile.model.heads import (
     NautileForCausalLM,
     NautileForSequenceClassification,
     NautileForTokenClassification,
-    pool,
 )
 from nautile.model.model import NautileModel
+from nautile.model.pooling import pool
 from nautile.model.spectral import CHUNK
 
 HEADS = [NautileForCausalLM, NautileForSequenceClassification, NautileForTokenClassification]

@@ -10,7 +10,7 @@ from tiny import close
 from nautile.engine import scoring
 from nautile.engine.scoring import score
 from nautile.errors import NautileError
-from nautile.model.checkpoints import vocabulary_of
+from nautile.model.config import vocabulary_of
 from nautile.model.heads import NautileForCausalLM
 from nautile.model.model import NautileModel
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nautile.model.model import NautileModel
+from nautile.model.backbone import Backbone
 from nautile.model.state import NautileState
 
 
@@ -24,7 +24,7 @@ class Prefix:
         return self._state.snapshot()
 
 
-def read_prefix(model: NautileModel, ids: Sequence[int], spans: Sequence[tuple[int, int]] = ()) -> Prefix:
+def read_prefix(model: Backbone, ids: Sequence[int], spans: Sequence[tuple[int, int]] = ()) -> Prefix:
     """Read `ids` in one pass; `spans` are (start, end) token positions, none empty. Gradients flow where enabled."""
     state = NautileState(model.config)
     ids_1L = torch.tensor([list(ids)], device=model.device)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nautile.engine.prefix import Prefix, read_prefix
-from nautile.model.model import NautileModel
+from nautile.model.backbone import Backbone
 
 MOST, MOST_TOKENS = 256, 65_536  # of nautile-mini, in float32: at most 170 MB
 
@@ -42,7 +42,7 @@ class Prefixes:
     Whoever changes a model behind autograd's back, through `.data` or by switching an adapter, calls `clear`.
     """
 
-    def __init__(self, model: NautileModel, most: int = MOST, most_tokens: int = MOST_TOKENS) -> None:
+    def __init__(self, model: Backbone, most: int = MOST, most_tokens: int = MOST_TOKENS) -> None:
         self.model, self.most, self.most_tokens = model, most, most_tokens
         self.counts = Counts()
         self._kept: dict[Any, Prefix] = {}  # the most recently used last
@@ -82,7 +82,7 @@ class Prefixes:
         self._kept.clear()
 
 
-def _stamp(model: NautileModel) -> list[tuple[Any, ...]]:
+def _stamp(model: Backbone) -> list[tuple[Any, ...]]:
     """Which weights there are, where, of which type, and how often written; inference tensors don't count that."""
     return [
         (id(weight), weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from nautile.engine.ahead import ahead
 from nautile.engine.batching import batches, pad_right, token_budget, windows
@@ -15,9 +14,9 @@ from nautile.engine.prefix import Prefix, continued
 from nautile.engine.prefixes import Prefixes
 from nautile.engine.words import words_of
 from nautile.errors import NautileError, first_line
-from nautile.model.checkpoints import vocabulary_of
-from nautile.model.heads import pool
-from nautile.model.model import NautileModel
+from nautile.model.backbone import Backbone
+from nautile.model.config import vocabulary_of
+from nautile.model.pooling import pool
 
 WINDOW_TOKENS = 128
 BLOCK = 1024  # texts that are sorted by length; meanwhile the next ones are encoded
@@ -43,9 +42,9 @@ class Reader:
     `prefixes` keeps what texts may continue from, and counts how often they do.
     """
 
-    def __init__(self, model: PreTrainedModel, window: int = WINDOW_TOKENS, batch_tokens: int | None = None) -> None:
-        backbone = model if isinstance(model, NautileModel) else getattr(model, "model", None)
-        if not isinstance(backbone, NautileModel):
+    def __init__(self, model: nn.Module, window: int = WINDOW_TOKENS, batch_tokens: int | None = None) -> None:
+        backbone = model if isinstance(model, Backbone) else getattr(model, "model", None)
+        if not isinstance(backbone, Backbone):
             raise NautileError(f"a {type(model).__name__} cannot be read with: give a Nautile model")
         self.model = backbone.eval()
         self.prefixes = Prefixes(self.model)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from nautile.engine.batching import batches, pad_right
 from nautile.errors import NautileError
-from nautile.model.checkpoints import vocabulary_of
+from nautile.model.config import vocabulary_of
 from nautile.model.heads import NautileForCausalLM
 from nautile.model.state import NautileState
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from nautile.model.architecture import Architecture
 from nautile.model.attention import Attention, FeedForward
@@ -12,7 +11,7 @@ from nautile.model.sca import SCA
 from nautile.model.state import NautileState
 
 
-class SCABlock(GradientCheckpointingLayer):
+class SCABlock(nn.Module):
     """`x + SCA(norm(x))`."""
 
     def __init__(self, a: Architecture, index: int) -> None:
@@ -29,7 +28,7 @@ class SCABlock(GradientCheckpointingLayer):
         return x_BLD + self.sca(self.norm(x_BLD), layout, state)
 
 
-class AttentionBlock(GradientCheckpointingLayer):
+class AttentionBlock(nn.Module):
     """`x + attention(norm1(x))`, then `x + feed_forward(norm2(x))`."""
 
     def __init__(self, a: Architecture, index: int) -> None:

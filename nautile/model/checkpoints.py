@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -21,17 +20,16 @@ from transformers import (
 from transformers.utils import logging
 
 from nautile.errors import NautileError, first_line
-from nautile.model.config import NautileConfig
+from nautile.model.config import NautileConfig, vocabulary_of
 from nautile.model.heads import (
     NautileForCausalLM,
     NautileForSequenceClassification,
     NautileForTokenClassification,
 )
 from nautile.model.model import NautileModel
-from nautile.model.places import check_new, locate, make_readable, part_at
-from nautile.model.released import from_released, is_released, read_config
+from nautile.model.places import check_new, locate, make_readable, part_at, read_config
+from nautile.model.released import from_released, is_released
 from nautile.model.tokenizer import NautileTokenizer
-from nautile.model.vocabulary import Layout, Vocabulary
 
 LANGUAGE = "language"
 HEADS: dict[str, type[PreTrainedModel]] = {
@@ -109,11 +107,6 @@ def without_bars() -> Iterator[None]:
         hub_logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
-
-
-def vocabulary_of(config: NautileConfig) -> Vocabulary:
-    """The vocabulary that a model's ids belong to."""
-    return Vocabulary(cast(Layout, config.tokenizer_layout), config.vocabulary_ranks)
 
 
 def convert(source: Path, output: Path) -> NautileForCausalLM:

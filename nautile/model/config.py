@@ -1,12 +1,12 @@
 """The configuration as transformers knows it: the architecture plus what a checkpoint's folder holds."""
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from transformers import PreTrainedConfig
 
 from nautile.errors import NautileError
 from nautile.model.architecture import Architecture, preset
-from nautile.model.vocabulary import ALL_RANKS, CONTROLS
+from nautile.model.vocabulary import ALL_RANKS, CONTROLS, Layout, Vocabulary
 
 TOKENIZER_LAYOUTS = ("nautile", "released")
 POOLINGS = ("mean", "last")
@@ -63,3 +63,8 @@ class NautileConfig(Architecture, PreTrainedConfig):
         """A named configuration, "nautile-mini" or "nautile-370m", with changes."""
         released = {"tokenizer_layout": "released", "eos_token_id": 100_282} if name == "nautile-370m" else {}
         return cls(**{**preset(name), **released, **changes})
+
+
+def vocabulary_of(config: NautileConfig) -> Vocabulary:
+    """The vocabulary that a model's ids belong to."""
+    return Vocabulary(cast(Layout, config.tokenizer_layout), config.vocabulary_ranks)

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin
@@ -16,6 +15,7 @@ from transformers.utils import can_return_tuple
 from nautile.errors import NautileError
 from nautile.model.config import NautileConfig
 from nautile.model.model import NautileModel, NautilePreTrainedModel, former_cache_name
+from nautile.model.pooling import pool
 from nautile.model.state import NautileState
 
 IGNORED = -100
@@ -190,18 +190,3 @@ def predictable(labels: Tensor, attention_mask: Tensor | None, segment_ids: Tens
     if segment_ids is not None:
         lost = lost | (document_BL[:, 1:] != before)
     return labels.masked_fill(F.pad(lost, (1, 0)), IGNORED)
-
-
-def pool(hidden_BLD: Tensor, attention_mask: Tensor | None, pooling: str) -> Tensor:
-    """One vector (B,D) a row: the mean over its real tokens, or the rightmost real one; zeros for an empty row."""
-    B, L, _ = hidden_BLD.shape
-    if attention_mask is None:
-        real_BL = torch.ones(B, L, dtype=torch.bool, device=hidden_BLD.device)
-    else:
-        real_BL = attention_mask[:, -L:] != 0
-    if pooling == "mean":
-        share_BL = real_BL / real_BL.sum(1, keepdim=True).clamp(min=1)
-        return (share_BL[..., None] * hidden_BLD).sum(1).to(hidden_BLD.dtype)
-    step_L = torch.arange(L, device=hidden_BLD.device)
-    last_B = (real_BL * step_L).argmax(1)
-    return hidden_BLD[torch.arange(B, device=last_B.device), last_B] * real_BL.any(1, keepdim=True)

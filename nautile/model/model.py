@@ -1,21 +1,20 @@
-"""The backbone as a transformers model: embedding, blocks, and a last norm if there is one. Paper: section 2.1."""
+"""The backbone as a model of transformers."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils import can_return_tuple
 from transformers.utils.deprecation import deprecate_kwarg
 
 from nautile.errors import NautileError
-from nautile.model.attention import rotary, visible_keys
-from nautile.model.blocks import AttentionBlock, SCABlock
+from nautile.model import blocks
+from nautile.model.backbone import Backbone
 from nautile.model.config import NautileConfig
 from nautile.model.initialise import initialise
-from nautile.model.layout import Layout, lay_out
-from nautile.model.pairs import PairEmbedding, ids_before, last_ids
 from nautile.model.state import NautileState
 from nautile.model.vocabulary import rows_of
 
@@ -61,20 +60,24 @@ class NautilePreTrainedModel(PreTrainedModel):
         return False  # generate() starts from the state that forward() makes
 
 
-class NautileModel(NautilePreTrainedModel):
-    """The backbone: embedding, blocks, and a last norm if the configuration has one."""
+class SCABlock(GradientCheckpointingLayer, blocks.SCABlock):
+    """One that may forget what it computed until the gradients need it."""
+
+
+class AttentionBlock(GradientCheckpointingLayer, blocks.AttentionBlock):
+    """The same for attention."""
+
+
+class NautileModel(Backbone, NautilePreTrainedModel):
+    """The backbone, with all that transformers gives a model."""
+
+    BLOCKS: ClassVar[dict[str, type[nn.Module]]] = {"sca": SCABlock, "attention": AttentionBlock}
 
     def __init__(self, config: NautileConfig) -> None:
-        super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.embed_pairs = PairEmbedding(config.pairs, config.d_model) if config.pairs else None
-        self.blocks = nn.ModuleList(
-            (SCABlock if kind == "sca" else AttentionBlock)(config, index)
-            for index, kind in enumerate(config.layer_kinds)
-        )
-        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps) if config.final_norm else nn.Identity()
+        super(Backbone, self).__init__(config)
+        self.build(config)
         self.gradient_checkpointing = False
-        self.post_init()
+        NautilePreTrainedModel.post_init(self)
 
     @former_cache_name
     @can_return_tuple
@@ -89,71 +92,16 @@ class NautileModel(NautilePreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> BaseModelOutputWithPast:
-        """Hidden states (B,L,D) of all tokens.
-
-        Args:
-            input_ids: (B,L) ids, or give `inputs_embeds` (B,L,D), which a model with pairs refuses.
-            attention_mask: (B,L), or (B, past + L), 1 for real tokens; padding may stand anywhere.
-            cache: the state of what came before; it is advanced in place.
-            segment_ids: (B,L), 1, 2, 3 … for documents packed into a row, 0 for padding; without mask and state.
-            use_cache: return the state; by default only where one was given (a forward pass keeps nothing).
-            output_hidden_states: also return the inputs of all layers and the last output.
-            output_attentions: refused when true; peft and pipelines name it.
-        """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise NautileError("give either input_ids or inputs_embeds")
+        """See `Backbone.forward`; `output_attentions` is refused when true: peft and pipelines name it."""
         if output_attentions:
             raise NautileError("output_attentions: SCA layers have no attention maps, the others keep none")
-        if inputs_embeds is not None and self.embed_pairs is not None:
-            raise NautileError("inputs_embeds: this model has vectors of token pairs as well, so give it input_ids")
-        given = inputs_embeds if input_ids is None else input_ids
-        assert given is not None
-        B, L = given.shape[:2]
-        if L == 0:
-            raise NautileError("the input has no tokens: an empty text needs at least one padding token and a mask")
-        state = NautileState(self.config) if cache is None and use_cache else cache
-        if state is not None:
-            self._check_state(state, B, segment_ids)
-        past_B = None if state is None else state.lengths_B
-        layout = lay_out(B, L, given.device, attention_mask, segment_ids, past_B)
-        given = layout.compact(given)
-        x_BLD = given if input_ids is None else self._embed(given, layout, state)
-        x_BLD, hidden_states = self._run(x_BLD, layout, state, bool(output_hidden_states))
-        if state is not None and self.embed_pairs is not None:
-            state.last_B = last_ids(given, layout, state.last_B)
-        return BaseModelOutputWithPast(
-            last_hidden_state=layout.restore(x_BLD),
-            cache=state,
-            hidden_states=tuple(map(layout.restore, hidden_states)) if output_hidden_states else None,
+        if cache is not None or use_cache:
+            self._check_checkpointing()
+        found = super().forward(
+            input_ids, attention_mask, cache, inputs_embeds, segment_ids, use_cache, output_hidden_states
         )
+        return BaseModelOutputWithPast(**found._asdict())
 
-    def _embed(self, ids_BL: Tensor, layout: Layout, state: NautileState | None) -> Tensor:
-        x_BLD: Tensor = self.embed_tokens(ids_BL)
-        if self.embed_pairs is None:
-            return x_BLD
-        last_B = None if state is None else state.last_B
-        return x_BLD + self.embed_pairs(ids_before(ids_BL, layout, last_B), ids_BL)
-
-    def _check_state(self, state: NautileState, batch: int, segment_ids: Tensor | None) -> None:
-        if segment_ids is not None:
-            raise NautileError("packed rows leave no state: segment_ids go without cache and use_cache")
-        if state.batch_size not in (-1, batch):
-            raise NautileError(f"the state holds {state.batch_size} rows, the input {batch}: use branch() or gather()")
+    def _check_checkpointing(self) -> None:
         if self.training and any(block.gradient_checkpointing for block in self.blocks):
             raise NautileError("gradient checkpointing cannot keep a state: call model.eval(), or leave the state out")
-
-    def _run(
-        self, x_BLD: Tensor, layout: Layout, state: NautileState | None, keep: bool
-    ) -> tuple[Tensor, list[Tensor]]:
-        B, L = x_BLD.shape[:2]
-        rotation = rotary(layout.positions_BL, self.config.attention_width, self.config.rope_base)
-        attending = rotation, visible_keys(B, L, layout, state)
-        kept = []
-        for block in self.blocks:
-            if keep:
-                kept.append(x_BLD)
-            x_BLD = block(x_BLD, layout, attending, cache=state)
-        if state is not None:
-            state.advance(B, L, layout, x_BLD.device)
-        x_BLD = self.norm(x_BLD)
-        return x_BLD, [*kept, x_BLD] if keep else kept

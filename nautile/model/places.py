@@ -1,10 +1,12 @@
 """Where checkpoints are, and whether they are still the same: without torch."""
 
 import hashlib
+import json
 import os
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from nautile.errors import NautileError
 
@@ -86,3 +88,14 @@ def _exists(path: str | Path) -> bool:
         return path != "" and Path(path).exists()  # as a path, an empty name would be the current folder
     except OSError:  # a name too long to be a path
         return False
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The object in a config.json; raises NautileError for anything else."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise NautileError(f"{file}: not a readable JSON file ({error})") from None
+    if not isinstance(config, dict):
+        raise NautileError(f"{file}: holds a JSON {type(config).__name__}, not an object")
+    return config

@@ -1,6 +1,5 @@
 """The layout of the released checkpoint (PyTorch), and the way from it to ours."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from nautile.errors import NautileError, first_line
 from nautile.model.architecture import Architecture
 from nautile.model.config import NautileConfig
 from nautile.model.heads import NautileForCausalLM
+from nautile.model.places import read_config
 
 CACHE = re.compile(r"(^|\.)(_[^.]*|cos_emb|sin_emb)$")
 CONFIG_NAMES = {
@@ -95,17 +95,6 @@ def read_released(path: Path) -> tuple[dict[str, Any] | None, dict[str, Tensor]]
     if not named:
         raise NautileError(f"{file}: holds no tensors; expected {{'config', 'state_dict'}} or the bare tensors")
     return config, named
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """The object in a config.json; raises NautileError for anything else."""
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise NautileError(f"{file}: not a readable JSON file ({error})") from None
-    if not isinstance(config, dict):
-        raise NautileError(f"{file}: holds a JSON {type(config).__name__}, not an object")
-    return config
 
 
 def _weights_file(path: Path) -> Path:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nautile.engine.batching import pad_right
 from nautile.engine.processor import prepare_training
 from nautile.engine.scoring import BATCH_TOKENS
-from nautile.model.checkpoints import vocabulary_of
+from nautile.model.config import vocabulary_of
 from nautile.model.heads import IGNORED, NautileForCausalLM
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.export import language_model, load_student

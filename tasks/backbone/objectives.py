@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from nautile.engine.batching import pad_right
 from nautile.engine.prefix import read_prefix
 from nautile.model.config import NautileConfig
-from nautile.model.heads import pool
 from nautile.model.model import NautileModel
+from nautile.model.pooling import pool
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.heads.sentiment_data import LABELS, NEUTRAL, Example
 from nautile.tasks.backbone.label_set import LabelSet

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from nautile.engine.processor import fast_autocast
-from nautile.model.heads import pool
+from nautile.model.pooling import pool
 from nautile.model.vocabulary import Vocabulary
 
 WIDTH = 384

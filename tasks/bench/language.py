@@ -11,7 +11,8 @@ import torch
 
 from nautile import __version__
 from nautile.engine.scoring import Likelihood, score
-from nautile.model.checkpoints import Nautile, vocabulary_of
+from nautile.model.checkpoints import Nautile
+from nautile.model.config import vocabulary_of
 from nautile.model.heads import NautileForCausalLM
 from nautile.tasks.bench.language_results import ALL, Language, Sample, Source
 from nautile.tasks.corpus import documents, sources

@@ -4,7 +4,7 @@ import torch
 
 from nautile.model.heads import NautileForSequenceClassification
 from nautile.tasks.finetune.base import check_base
-from nautile.tasks.heads.loading import with_labels
+from nautile.tasks.heads.tuned import with_labels
 from nautile.tasks.kinds import Kind
 
 

@@ -164,7 +164,8 @@ def _head(reader: Any, options: Options, split: Split, folder: Path) -> _Trained
 
 
 def _model(model: Any, options: Options, split: Split, folder: Path, visible: bool) -> _Trained:
-    from nautile.model.checkpoints import save, vocabulary_of
+    from nautile.model.checkpoints import save
+    from nautile.model.config import vocabulary_of
     from nautile.tasks.finetune.head_only import start_score
     from nautile.tasks.finetune.lora import adapt, whole
     from nautile.tasks.finetune.outcome import Training
