@@ -13,8 +13,7 @@ INNER = 4096  # a text passes it once, whatever its length: for its tokens it wo
 class MatchingHead(nn.Module):
     """Scores of texts against labels: scaled cosines in a shared space.
 
-    What `outer` adds to the projection begins as nothing. `scale` serves the choice of one label (softmax), `fit_scale`
-    and `fit_bias` whether each label fits (sigmoid).
+    What `outer` adds to the projection begins as nothing. `scale` serves the choice of one label (softmax), `fit_scale` and `fit_bias` whether each label fits (sigmoid).
     """
 
     def __init__(self, width: int) -> None:
