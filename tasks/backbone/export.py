@@ -1,7 +1,6 @@
 """From a run of the backbone to a checkpoint folder, with the matching head of zero-shot beside it."""
 
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -17,11 +16,9 @@ from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.backbone.objectives import Student
 from nautile.tasks.backbone.widen import widen
 from nautile.tasks.heads.head import load_head
-from nautile.tasks.zero_shot.judge import read_matching
+from nautile.tasks.zero_shot.judge import load_matching
 
 PAIRS = 65_536
-
-Compacted = TypeVar("Compacted", NautileModel, NautileForCausalLM)
 
 
 def new_student() -> Student:
@@ -53,8 +50,7 @@ def load_student(run: Path) -> Student:
 def take_over(student: Student, folder: Path) -> bool:
     """Begin with what `heads.build` wrote; returns whether vectors of pairs were among it.
 
-    A backbone whose feed-forward layers are narrower is widened, a matching head that is a projection alone gets inner
-    layers, which changes nothing of what they say.
+    A backbone whose feed-forward layers are narrower is widened, which changes nothing of what it says.
 
     Raises:
         NautileError: a folder with a backbone of another shape, or without a head.
@@ -68,45 +64,38 @@ def take_over(student: Student, folder: Path) -> bool:
     if {name: tensor.shape for name, tensor in found.items()} != {name: tensor.shape for name, tensor in mine.items()}:
         raise NautileError(f"{folder}: holds a {type(theirs).__name__} of another shape than the backbone to train")
     student.backbone.load_state_dict(found)
-    student.matching.load_state_dict({**student.matching.state_dict(), **read_matching(str(folder))})
+    student.matching.load_state_dict(load_matching(str(folder)).state_dict())
     head = load_head(folder / "heads" / "sentiment")
     student.sentiment.load_state_dict({"weight": head.weight_CD, "bias": head.bias_C})
     return not pairs
 
 
 def export(run: Path, folder: Path) -> None:
-    """Write the backbone, zero-shot's matching head and, if trained, the language model, as `compact` makes them.
+    """Write in bf16 (pairs in eight bits) the backbone, zero-shot's matching head and, if trained, the language model.
 
     `heads.build` writes the heads.
     """
     student = load_student(run)
     save(compact(student.backbone), folder)
-    save_matching(student, folder)
+    matching = folder / "heads" / "zero_shot"
+    matching.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in student.matching.state_dict().items()}
+    save_file(tensors, matching / "head.safetensors")
+    make_readable(matching)
     if (trained := run / "language" / "checkpoint.pt").is_file():
         model = language_model(student.backbone.config)
         state = averaged(trained)
         del state["lm_head.weight"]  # is the token vectors, averaged
         model.load_state_dict(state, strict=False)
-        save(compact(model), folder / LANGUAGE)
+        save(model.to(torch.bfloat16).eval(), folder / LANGUAGE)
 
 
-def save_matching(student: Student, folder: Path) -> None:
-    """Write zero-shot's matching head beside a checkpoint, in bf16."""
-    place = folder / "heads" / "zero_shot"
-    place.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in student.matching.state_dict().items()}
-    save_file(tensors, place / "head.safetensors")
-    make_readable(place)
-
-
-def compact(model: Compacted) -> Compacted:
-    """The model as it is stored: two bytes a number, one in vectors of pairs and in a language model's of tokens."""
-    model = model.to(torch.bfloat16).eval()
-    if isinstance(model, NautileForCausalLM):
-        model.model.embed_tokens.to(torch.float8_e4m3fn)
-    elif model.embed_pairs is not None:
-        model.embed_pairs.vectors.to(torch.float8_e4m3fn)
-    return model
+def compact(backbone: NautileModel) -> NautileModel:
+    """The backbone as it is stored: two bytes a number, one in the vectors of pairs, which add little."""
+    backbone = backbone.to(torch.bfloat16).eval()
+    if backbone.embed_pairs is not None:
+        backbone.embed_pairs.vectors.to(torch.float8_e4m3fn)
+    return backbone
 
 
 def averaged(checkpoint: Path) -> dict[str, Tensor]:

@@ -47,8 +47,7 @@ def _begin(folder: Path, options: dict[str, Any]) -> None:
         raise NautileError(f"{folder}: was begun with {known}; take another folder for {options}")
 
 
-def taught_by(path: Path, vectors: Vectors, student: Student) -> Taught:
-    """The texts of a file, and what the teacher said of them."""
+def _taught(path: Path, vectors: Vectors, student: Student) -> Taught:
     return Taught(json.loads(path.read_text()), vectors, student.vocabulary)
 
 
@@ -84,7 +83,7 @@ def main(
     }
     _begin(folder, {**begun, **options})
     student = new_student().to(device)
-    taught = taught_by(folder / "texts.json", vectors, student)
+    taught = _taught(folder / "texts.json", vectors, student)
     if not (folder / "checkpoint.pt").exists():
         once(lambda: choose_pairs(student, taught.texts[: len(vectors)]))
         if begin_with is None:
@@ -95,8 +94,8 @@ def main(
             if not take_over(student, begin_with):
                 once(lambda: fit_pairs(student, taught, PASSES, seed))
             once(lambda: torch.save(student.state_dict(), folder / BEGIN))
-    requests = taught_by(folder / "requests.json", composed, student)
-    judged = taught_by(folder / "opinions.json", opinions, student)
+    requests = _taught(folder / "requests.json", composed, student)
+    judged = _taught(folder / "opinions.json", opinions, student)
     once(lambda: topic_rows(data, corpus, folder, encoder))
     sets = read_label_sets(data, corpus, folder, not without_clinc150)
     objectives = {

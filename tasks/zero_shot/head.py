@@ -7,29 +7,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 SHARED_WIDTH = 384  # that of the sentence encoder whose space it learns
-INNER = 4096  # a text passes it once, whatever its length: for its tokens it would be too wide
 
 
 class MatchingHead(nn.Module):
     """Scores of texts against labels: scaled cosines in a shared space.
 
-    What `outer` adds to the projection begins as nothing. `scale` serves the choice of one label (softmax), `fit_scale` and `fit_bias` whether each label fits (sigmoid).
+    `scale` serves the choice of one label (softmax), `fit_scale` and `fit_bias` whether each label fits (sigmoid).
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.project = nn.Linear(width, SHARED_WIDTH, bias=False)
-        self.inner, self.outer = nn.Linear(width, INNER), nn.Linear(INNER, SHARED_WIDTH)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
         self.log_scale = nn.Parameter(torch.tensor(math.log(20.0)))
         self.fit_log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.fit_bias = nn.Parameter(torch.tensor(-3.0))
 
     def embed(self, vectors: Tensor) -> Tensor:
         """Unit vectors (…, 384) of pooled hidden states (…, D)."""
-        vectors = vectors.float()
-        return F.normalize(self.project(vectors) + self.outer(F.gelu(self.inner(vectors))), dim=-1)
+        return F.normalize(self.project(vectors.float()), dim=-1)
 
     def forward(self, texts_BD: Tensor, labels_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B,N) of the choice of one label, and of each label's fit by itself."""

@@ -165,15 +165,10 @@ def load_zero_shot(asked: Question) -> ZeroShotJudge:
 
 def load_matching(base: str) -> MatchingHead:
     """The matching head beside a checkpoint; raises NautileError where there is none."""
-    tensors = read_matching(base)
-    head = MatchingHead(tensors["project.weight"].shape[1])
-    head.load_state_dict(tensors)
-    return head
-
-
-def read_matching(base: str) -> dict[str, torch.Tensor]:
-    """Its tensors in float32; raises NautileError where there are none."""
     path = Path(locate(base)) / "heads" / "zero_shot" / "head.safetensors"
     if not path.is_file():
         raise NautileError(f"{base}: has no head for labels that it was not trained on; nautile-mini has one")
-    return {name: tensor.float() for name, tensor in load_file(path).items()}
+    tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+    head = MatchingHead(tensors["project.weight"].shape[1])
+    head.load_state_dict(tensors)
+    return head
