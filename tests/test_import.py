@@ -27,6 +27,16 @@ def test_classifying_needs_nothing_of_the_extras() -> None:
     assert run(code).strip() == "positive 1"
 
 
+def test_classifying_needs_no_model_of_transformers() -> None:
+    """Nor torch's compiler: both take seconds to import."""
+    code = (
+        "import sys, nautile\n"
+        "nautile.classify(['I love it'], task='intent'); nautile.classify(['a'], labels=['b', 'c'])\n"
+        "print([name for name in ('transformers.modeling_utils', 'torch._dynamo') if name in sys.modules])"
+    )
+    assert run(code).strip() == "[]"
+
+
 def test_the_help_of_the_command_line_imports_no_torch() -> None:
     code = (
         "import sys; from nautile.cli import main\n"

@@ -32,7 +32,7 @@ class Hidden(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """The layers, to read with; they start at random."""
+    """The layers alone; what they weigh, `read_backbone` or transformers fills in."""
 
     BLOCKS: ClassVar[dict[str, type[nn.Module]]] = {"sca": SCABlock, "attention": AttentionBlock}
 
