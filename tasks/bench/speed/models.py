@@ -67,18 +67,25 @@ def language_model(name: str, dtype: str, tiny: bool = False) -> PreTrainedModel
     return model.to(getattr(torch, dtype)).eval()
 
 
-def body_parameters(model: PreTrainedModel) -> int:
+def body_parameters(model: nn.Module) -> int:
     """Parameters without the embeddings, which are looked up and not multiplied."""
-    return int(model.num_parameters(exclude_embeddings=True))
+    return _parameters(model) - sum(map(_parameters, _embeddings(model)))
 
 
-def body_bytes(model: PreTrainedModel) -> int:
+def body_bytes(model: nn.Module) -> int:
     """Bytes of these parameters: a forward pass reads each at least once."""
-    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    return weight_bytes(model) - sum(map(weight_bytes, embeddings))
+    return weight_bytes(model) - sum(map(weight_bytes, _embeddings(model)))
 
 
-def token_flops(model: PreTrainedModel) -> int:
+def _embeddings(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.Embedding)]
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def token_flops(model: nn.Module) -> int:
     """FLOPs a token needs at the least: two a parameter of the body.
 
     What attention and SCA add between tokens is left out, of all models alike.
