@@ -182,7 +182,7 @@ def convert(
 
 def _conversion(source: str, to: Framework | None) -> "Callable[[Path], NautileForCausalLM]":
     from nautile.model.checkpoints import convert as convert_released
-    from nautile.model.released import read_config
+    from nautile.model.places import read_config
 
     config = Path(source) / "config.json"
     kind = read_config(config).get("model_type") if config.is_file() else None

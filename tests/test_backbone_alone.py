@@ -1,5 +1,6 @@
 """The backbone without transformers: it says what transformers' model says, and leaves odd folders to it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,7 @@ def test_folders_of_anything_else_are_left_to_transformers(folder: Path, tmp_pat
     assert base_reader(str(tmp_path / "head"))(TEXTS).vectors_ND.shape == (3, 32)
 
 
-@pytest.mark.parametrize("damage", ["cut off", "renamed", "of another shape", "missing"])
-def test_what_is_wrong_with_a_backbone_is_said_as_ever(folder: Path, damage: str) -> None:
+def damaged_weights(folder: Path, damage: str) -> None:
     weights = folder / "model.safetensors"
     tensors = load_file(weights)
     if damage == "cut off":
@@ -66,6 +66,46 @@ def test_what_is_wrong_with_a_backbone_is_said_as_ever(folder: Path, damage: str
     else:
         norm = tensors.pop("norm.weight")
         save_file(tensors | ({"normed": norm} if damage == "renamed" else {"norm.weight": norm[:5]}), weights)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "renamed", "of another shape", "missing"])
+def test_what_is_wrong_with_the_weights_is_said_as_ever(folder: Path, damage: str) -> None:
+    damaged_weights(folder, damage)
     assert read_backbone(folder) is None
     with pytest.raises(NautileError, match=r"cannot be loaded|do not fit"):
         base_reader(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "llama"}, "holds a model of type 'llama'"),
+        ({"model_type": None}, "not a Nautile checkpoint"),
+        ({"architectures": ["LlamaModel"]}, "is not one of NautileForCausalLM"),
+        ({"vocab_size": 10**12}, "cannot be loaded"),
+        ({"d_model": 36}, "even multiple of num_heads"),
+    ],
+)
+def test_what_is_wrong_with_the_configuration_is_said_as_ever(
+    folder: Path, changes: dict[str, object], said: str
+) -> None:
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(NautileError, match=said):
+        base_reader(str(folder))
+
+
+@pytest.mark.parametrize("part", ["head.safetensors", "adapter_config.json"])
+def test_a_part_is_no_backbone_even_beside_one(folder: Path, part: str) -> None:
+    (folder / part).write_text("{}")
+    assert read_backbone(folder) is None
+    with pytest.raises(NautileError, match="no whole model"):
+        base_reader(str(folder))
+
+
+def test_keys_in_another_type_are_left_to_transformers(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    save_file(tensors | {"embed_pairs.keys": tensors["embed_pairs.keys"].to(torch.int32)}, weights)
+    assert read_backbone(folder) is None
+    assert base_reader(str(folder)).model.embed_pairs.keys.dtype == torch.int64

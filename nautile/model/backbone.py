@@ -4,12 +4,13 @@ Reading texts starts soon with it alone: `model.py` makes it a model of transfor
 """
 
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nautile.errors import NautileError
 from nautile.model.attention import rotary, visible_keys
@@ -17,10 +18,11 @@ from nautile.model.blocks import AttentionBlock, SCABlock
 from nautile.model.config import NautileConfig
 from nautile.model.layout import Layout, lay_out
 from nautile.model.pairs import PairEmbedding, ids_before, last_ids
-from nautile.model.places import read_config
+from nautile.model.places import part_at, read_config
 from nautile.model.state import NautileState
 
 WEIGHTS = "model.safetensors"
+PLAIN = {"model_type": "nautile", "architectures": ["NautileModel"], "quantization_config": None}  # in config.json
 
 
 class Hidden(NamedTuple):
@@ -135,20 +137,36 @@ def read_backbone(folder: Path, dtype: torch.dtype = torch.float32) -> Backbone 
 
     None where the folder holds anything else or more: `checkpoints.load` reads that, or says what is wrong with it.
     """
-    weights = folder / WEIGHTS
-    if not weights.is_file() or not (folder / "config.json").is_file():
+    weights, said = folder / WEIGHTS, folder / "config.json"
+    if not weights.is_file() or not said.is_file() or part_at(folder) is not None:
         return None
-    if read_config(folder / "config.json").get("architectures") != ["NautileModel"]:
+    about = read_config(said)
+    if {name: about.get(name) for name in PLAIN} != PLAIN:
         return None
     try:
         tensors = load_file(weights)
     except (SafetensorError, OSError):
         return None
-    with torch.random.fork_rng(devices=()):  # on the meta device torch would import its compiler, for seconds
+    with torch.device("meta"), _Unset():
         model = Backbone(NautileConfig.from_pretrained(folder))
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    if {name: tensor.shape for name, tensor in tensors.items()} != wanted:
+    if {name: _form(tensor) for name, tensor in tensors.items()} != {
+        name: _form(tensor) for name, tensor in model.state_dict().items()
+    }:
         return None
     given = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model.load_state_dict(given, assign=True)
     return model.eval()
+
+
+class _Unset(TorchFunctionMode):
+    """Parameters are not given the values to start from, for which torch would import its compiler on "meta"."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype | None]:
+    """Its shape, and its type where that is not to be changed."""
+    return tensor.shape, None if tensor.is_floating_point() else tensor.dtype

@@ -77,7 +77,7 @@ class NautileModel(Backbone, NautilePreTrainedModel):
         super(Backbone, self).__init__(config)
         self.build(config)
         self.gradient_checkpointing = False
-        NautilePreTrainedModel.post_init(self)
+        self.post_init()  # type: ignore[operator] # mypy takes it for what a module holds
 
     @former_cache_name
     @can_return_tuple

@@ -1,4 +1,4 @@
-"""Where checkpoints are, and whether they are still the same: without torch."""
+"""Where checkpoints are, what their folders hold, and whether they are still the same: without torch."""
 
 import hashlib
 import json
@@ -64,6 +64,17 @@ def _digest(path: str, size: int, changed: int) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+def read_config(file: Path) -> dict[str, Any]:
+    """The object in a config.json; raises NautileError for anything else."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise NautileError(f"{file}: not a readable JSON file ({error})") from None
+    if not isinstance(config, dict):
+        raise NautileError(f"{file}: holds a JSON {type(config).__name__}, not an object")
+    return config
+
+
 def part_at(place: Path) -> str | None:
     """What a folder holds that was tuned on a model and needs that one's weights; None for anything else."""
     parts = {"adapter_config.json": "an adapter", "head.safetensors": "a head"}
@@ -88,14 +99,3 @@ def _exists(path: str | Path) -> bool:
         return path != "" and Path(path).exists()  # as a path, an empty name would be the current folder
     except OSError:  # a name too long to be a path
         return False
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """The object in a config.json; raises NautileError for anything else."""
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise NautileError(f"{file}: not a readable JSON file ({error})") from None
-    if not isinstance(config, dict):
-        raise NautileError(f"{file}: holds a JSON {type(config).__name__}, not an object")
-    return config
