@@ -206,8 +206,8 @@ def _breaks(before: str, after: str) -> bool:
 
 
 @cache
-def _merges() -> list[bytes]:
-    """The bytes of cl100k_base's pieces in the order of their ranks, from the shipped file."""
+def _merges(ranks: int) -> list[bytes]:
+    """The bytes of cl100k_base's first pieces in the order of their ranks, from the shipped file."""
     file = resources.files("nautile") / "assets" / _ASSET
     try:
         content = file.read_bytes()
@@ -215,13 +215,13 @@ def _merges() -> list[bytes]:
         raise NautileError(f"nautile/assets/{_ASSET} is missing: install nautile again") from None
     if hashlib.sha256(content).hexdigest() != _SHA256:
         raise NautileError(f"nautile/assets/{_ASSET} is damaged (sha256 differs): install nautile again")
-    return [base64.b64decode(line.split()[0]) for line in content.splitlines()]
+    return [base64.b64decode(line.split()[0]) for line in content.splitlines()[:ranks]]
 
 
 @cache
 def _pieces(layout: Layout, ranks: int) -> Mapping[int, bytes]:
     names = {i: name.encode() for name, i in _CONTROL[layout].items()}
-    return MappingProxyType(names | dict(enumerate(_merges()[:ranks], _FIRST_RANK[layout])))
+    return MappingProxyType(names | dict(enumerate(_merges(ranks), _FIRST_RANK[layout])))
 
 
 @cache
@@ -229,6 +229,6 @@ def _encoding(layout: Layout, ranks: int) -> tiktoken.Encoding:
     return tiktoken.Encoding(
         f"nautile-{layout}-{ranks}",
         pat_str=_PATTERN,
-        mergeable_ranks={piece: i for i, piece in enumerate(_merges()[:ranks], _FIRST_RANK[layout])},
+        mergeable_ranks={piece: i for i, piece in enumerate(_merges(ranks), _FIRST_RANK[layout])},
         special_tokens=_CONTROL[layout],
     )
