@@ -281,6 +281,7 @@ def test_parameters_that_do_not_fit_are_refused_when_fitting(base: str) -> None:
             Classifier(**{"method": "linear", "base": base, **parameters}).fit(X, y)
 
 
+@pytest.mark.slow
 def test_a_text_is_read_once_in_all_of_a_grid_search(linear: Classifier, read: list[str]) -> None:
     X, y = sentences(12)
     search = GridSearchCV(linear, {"C": [0.1, 10.0], "shrinkage": [1.0, "auto"]}, cv=StratifiedKFold(3))

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, fake_judge.__file__, "classify"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 OUTPUTS = ["out.csv", "out.jsonl.gz", "out.parquet"]
+BY_FORMAT = [pytest.param(name, marks=[pytest.mark.slow] * name.endswith(".gz")) for name in OUTPUTS]
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_what_goes_with_an_output_is_refused_without_one(
     assert capsys.readouterr().err == f"nautile: error: {option} goes with --output FILE\n"
 
 
-@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("name", BY_FORMAT)
 def test_killed_and_resumed_the_output_has_the_bytes_of_an_undisturbed_run(
     name: str, reviews: Path, tmp_path: Path, judge: None
 ) -> None:
@@ -119,7 +120,7 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
 
 
-@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("name", BY_FORMAT)
 def test_it_may_end_between_any_two_steps_on_disk(
     name: str, tmp_path: Path, judge: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
