@@ -311,19 +311,6 @@ def test_what_it_does_not_take_goes_the_usual_way(monkeypatch: pytest.MonkeyPatc
         tiny.model(NautileModel)(ids)
 
 
-def test_left_to_itself_it_is_taken_for_gradients_and_after_much_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    few, many = torch.empty(1, 2, 8), torch.empty(1, 10, 8)
-    monkeypatch.setattr(cpu, "_wanted", None)
-    monkeypatch.setattr(cpu, "_read", 0)
-    monkeypatch.setattr(cpu, "PAYS", 100)
-    assert cpu.fits(few, None), "gradients are wanted"
-    with torch.inference_mode():
-        assert [cpu.fits(part, None) for part in (few, few, many, few)] == [False, False, True, True]
-        assert cpu.use_loop(False) is None
-        assert not cpu.fits(many, None)
-        assert cpu.use_loop(None) is False
-
-
 @pytest.mark.parametrize("missing", ["numba", "nautile.model.kernels.loops"])
 def test_without_numba_all_goes_the_usual_way(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "nautile.model.kernels.loops", raising=False)
@@ -367,7 +354,7 @@ torch.set_num_threads(1)
 import tiny
 from nautile.model.kernels import cpu
 from nautile.model.model import NautileModel
-cpu.LEAST = cpu.PAYS = 0
+cpu.LEAST = 0
 with torch.inference_mode():
     tiny.model(NautileModel)(tiny.tokens(2, 9))
 print(torch.get_num_threads())

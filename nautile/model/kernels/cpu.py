@@ -15,9 +15,7 @@ from nautile.model.spectral import Spectrum, Sums
 
 DTYPES = (torch.float32, torch.bfloat16)
 LEAST = 1 << 18  # numbers of z from which it is worth while: some two hundred tokens of nautile-mini
-PAYS = 1 << 29  # numbers of z after which it does: on so many it spares about what importing numba takes
-_wanted: bool | None = None  # once it pays
-_read = 0  # numbers of z that it could have taken
+_wanted = True
 _one_at_a_time = threading.Lock()  # not every threading layer of numba's may be entered twice
 
 
@@ -31,10 +29,9 @@ def has_loops() -> bool:
     return True
 
 
-def use_loop(enabled: bool | None = True) -> bool | None:
-    """Take the loop in this process wherever it fits, or nowhere; None, as from the start: once it pays.
+def use_loop(enabled: bool = True) -> bool:
+    """Take the loop in this process wherever it fits, as it does from the start; or no longer.
 
-    It pays where gradients are wanted, and in reading once a process has read some 200,000 tokens with nautile-mini.
     Results change by rounding only; but second derivatives and batched ones (`is_grads_batched`) need it off. Returns
     what held before.
     """
@@ -44,9 +41,9 @@ def use_loop(enabled: bool | None = True) -> bool | None:
 
 
 def fits(z_BLP: Tensor, document_BL: Tensor | None) -> bool:
-    """Whether the loop takes the projected tokens: enough of them, on a CPU, not packed; and after enough others."""
+    """Whether the loop takes the projected tokens: enough of them, on a CPU, not packed."""
     return (
-        _wanted is not False
+        _wanted
         and z_BLP.device.type == "cpu"
         and z_BLP.numel() >= LEAST
         and z_BLP.dtype in DTYPES
@@ -54,16 +51,8 @@ def fits(z_BLP: Tensor, document_BL: Tensor | None) -> bool:
         and type(z_BLP) is Tensor  # not a stand-in that only has a shape
         and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
         and not torch._C._are_functorch_transforms_active()
-        and _pays(z_BLP)
         and has_loops()
     )
-
-
-def _pays(z_BLP: Tensor) -> bool:
-    """Whether to import numba for this, and to compile where that was never done before: seconds."""
-    global _read
-    _read += z_BLP.numel()
-    return _wanted is True or torch.is_grad_enabled() or _read >= PAYS
 
 
 class Norm(NamedTuple):

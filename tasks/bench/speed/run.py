@@ -9,7 +9,6 @@ from nautile.errors import NautileError
 from nautile.tasks.bench.speed.classify import classify
 from nautile.tasks.bench.speed.decode import decode
 from nautile.tasks.bench.speed.labels import labels
-from nautile.tasks.bench.speed.loop import from_the_start
 from nautile.tasks.bench.speed.prefill import prefill
 from nautile.tasks.bench.speed.report import save
 from nautile.tasks.bench.speed.results import Findings, this_machine
@@ -42,7 +41,7 @@ def speed(settings: Settings, tell: Callable[[str], None] = lambda line: None) -
         check_folder(settings.output)
         make_folder(settings.output)
     session = Session(settings, tell)
-    with _threads(settings.threads), from_the_start():
+    with _threads(settings.threads):
         for name, benchmark in BENCHMARKS.items():
             if name in (settings.names or BENCHMARKS):
                 benchmark(session)
