@@ -5,6 +5,7 @@ from torch import nn
 
 from nautile.engine.processor import find_device, multiplies_bfloat16
 from nautile.errors import NautileError
+from nautile.quiet import quiet
 
 
 def settled(precision: str, device: str = "cpu") -> tuple[str, str]:
@@ -34,6 +35,7 @@ def convert(model: nn.Module, precision: str) -> None:
     """
     model.to(dtype_of(precision))
     if precision == "int8":
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+        with quiet():
+            from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
         quantize_(model, Int8WeightOnlyConfig(set_inductor_config=False))
