@@ -3,6 +3,7 @@
 Reading texts starts soon with it alone: `model.py` makes it a model of transformers, which takes seconds to import.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -39,7 +40,7 @@ class Backbone(nn.Module):
     BLOCKS: ClassVar[dict[str, type[nn.Module]]] = {"sca": SCABlock, "attention": AttentionBlock}
 
     def __init__(self, config: NautileConfig) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.config = config
         self.build(config)
 
@@ -149,9 +150,7 @@ def read_backbone(folder: Path, dtype: torch.dtype = torch.float32) -> Backbone 
         return None
     with torch.device("meta"), _Unset():
         model = Backbone(NautileConfig.from_pretrained(folder))
-    if {name: _form(tensor) for name, tensor in tensors.items()} != {
-        name: _form(tensor) for name, tensor in model.state_dict().items()
-    }:
+    if _forms(tensors) != _forms(model.state_dict()):
         return None
     given = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     model.load_state_dict(given, assign=True)
@@ -167,6 +166,6 @@ class _Unset(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype | None]:
-    """Its shape, and its type where that is not to be changed."""
-    return tensor.shape, None if tensor.is_floating_point() else tensor.dtype
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype | None]]:
+    """The shape of each, and its type where that is not to be changed."""
+    return {name: (x.shape, None if x.is_floating_point() else x.dtype) for name, x in tensors.items()}

@@ -74,7 +74,7 @@ class NautileModel(Backbone, NautilePreTrainedModel):
     BLOCKS: ClassVar[dict[str, type[nn.Module]]] = {"sca": SCABlock, "attention": AttentionBlock}
 
     def __init__(self, config: NautileConfig) -> None:
-        super(Backbone, self).__init__(config)
+        super(Backbone, self).__init__(config)  # transformers' way to begin
         self.build(config)
         self.gradient_checkpointing = False
         self.post_init()  # type: ignore[operator] # mypy takes it for what a module holds
@@ -95,13 +95,12 @@ class NautileModel(Backbone, NautilePreTrainedModel):
         """See `Backbone.forward`; `output_attentions` is refused when true: peft and pipelines name it."""
         if output_attentions:
             raise NautileError("output_attentions: SCA layers have no attention maps, the others keep none")
-        if cache is not None or use_cache:
-            self._check_checkpointing()
         found = super().forward(
             input_ids, attention_mask, cache, inputs_embeds, segment_ids, use_cache, output_hidden_states
         )
         return BaseModelOutputWithPast(**found._asdict())
 
-    def _check_checkpointing(self) -> None:
+    def _check_state(self, state: NautileState, batch: int, segment_ids: Tensor | None) -> None:
+        super()._check_state(state, batch, segment_ids)
         if self.training and any(block.gradient_checkpointing for block in self.blocks):
             raise NautileError("gradient checkpointing cannot keep a state: call model.eval(), or leave the state out")

@@ -1,4 +1,4 @@
-"""Judging models by name. What needs no transformers to be read is read without: importing that takes seconds."""
+"""Judging models by name. A head on a backbone is read without a model of transformers: to import that takes seconds."""
 
 from functools import lru_cache
 from pathlib import Path
