@@ -1,4 +1,4 @@
-"""Judging models by name. A head on a backbone is read without a model of transformers: to import that takes seconds."""
+"""Judging models by name. A head on a backbone needs no model of transformers, which takes seconds to import."""
 
 from functools import lru_cache
 from pathlib import Path
