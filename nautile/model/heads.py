@@ -14,6 +14,8 @@ from transformers.utils import can_return_tuple
 
 from nautile.errors import NautileError
 from nautile.model.config import NautileConfig
+from nautile.model.fixed import FixedState
+from nautile.model.graphs import in_fixed_places, step
 from nautile.model.model import NautileModel, NautilePreTrainedModel, former_cache_name
 from nautile.model.pooling import pool
 from nautile.model.state import NautileState
@@ -55,6 +57,8 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         predicted from it. Other arguments: see `NautileModel.forward`; `num_items_in_batch` divides the loss instead of
         their mean.
         """
+        if isinstance(cache, FixedState) and input_ids is not None and labels is None and not output_hidden_states:
+            return CausalLMOutputWithPast(logits=step(self, input_ids, attention_mask, cache), cache=cache)
         out = self.model(
             input_ids,
             attention_mask,
@@ -91,10 +95,13 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         return found
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
-        """As transformers does it, with a state from the first step on."""
+        """As transformers does it, with a state from the first step on, on a GPU one for `use_graphs()`."""
         if kwargs.get("use_cache") and kwargs.get("cache") is None:
             kwargs["cache"] = NautileState(self.config)
-        return super().prepare_inputs_for_generation(input_ids, **kwargs)
+        inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        if inputs.get("cache") is not None and inputs["input_ids"].shape[1:] == (1,):
+            inputs["cache"] = in_fixed_places(inputs["cache"])
+        return inputs
 
 
 class NautileForSequenceClassification(NautilePreTrainedModel):

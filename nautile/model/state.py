@@ -140,6 +140,10 @@ class NautileState(Cache):
         self.lengths_B = past_B + new_B
         self.columns += length
 
+    def visible(self, length: int) -> Tensor | None:
+        """Which keys the next `length` tokens see, (B,1,L,S), where that is not for attention to find out."""
+        return None
+
     def _real(self, batch: int, device: torch.device) -> Tensor:
         """`real_BS`, also where it is None."""
         real = self.real_BS
@@ -180,6 +184,7 @@ class NautileState(Cache):
         lengths = [state.lengths_B for state in states if state.lengths_B is not None]
         if not lengths or len(lengths) < len(states):
             raise NautileError("join() needs at least one state, and each of them must have read something")
+        states = [state.snapshot() for state in states]
         new = states[0].snapshot()
         for index, layer in enumerate(new.layers):
             layer.fill([state.layers[index] for state in states])  # type: ignore[misc]
