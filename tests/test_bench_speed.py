@@ -1,10 +1,10 @@
 """`nautile bench speed`: times by a clock of our own, counts by hand, and every benchmark on tiny models."""
 
 import json
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,13 +16,15 @@ from typer.testing import CliRunner
 import nautile.tasks.extras
 from nautile.cli import app, main
 from nautile.errors import NautileError
+from nautile.model import graphs, sca, spectral
 from nautile.model.kernels import cpu
 from nautile.model.state import NautileState
 from nautile.model.vocabulary import Vocabulary
 from nautile.tasks.bench.speed import memory, rows
-from nautile.tasks.bench.speed.decode import STEPS, context_of, sca_work, step_work
-from nautile.tasks.bench.speed.loop import with_and_without, without
-from nautile.tasks.bench.speed.memory import peak_growth, state_bytes
+from nautile.tasks.bench.speed.decode import GRAPH, STEPS, context_of, graph_works, sca_work, step_work
+from nautile.tasks.bench.speed.fast_paths import KERNELS, fast, with_and_without, without
+from nautile.tasks.bench.speed.fast_paths import LOOP as THE_LOOP
+from nautile.tasks.bench.speed.memory import CPU, peak_growth, state_bytes
 from nautile.tasks.bench.speed.models import (
     MINILM,
     NAUTILE,
@@ -33,12 +35,12 @@ from nautile.tasks.bench.speed.models import (
     token_flops,
 )
 from nautile.tasks.bench.speed.report import said, save, sheets
-from nautile.tasks.bench.speed.results import Findings
+from nautile.tasks.bench.speed.results import Findings, this_machine
 from nautile.tasks.bench.speed.roofline import COPY, GEMM, Roofline
 from nautile.tasks.bench.speed.run import BENCHMARKS, speed
 from nautile.tasks.bench.speed.session import Case, Session, Settings, Work
 from nautile.tasks.bench.speed.texts import WORDS, texts, with_repeats
-from nautile.tasks.bench.speed.timing import Spread, Timing, measure, ratio
+from nautile.tasks.bench.speed.timing import Spread, Timing, clock_of, measure, ratio
 from nautile.tasks.question import BASE
 
 TINY = Settings(tiny=True, repeats=2, dtypes=("float32",))
@@ -103,7 +105,7 @@ def test_the_roofline_is_the_longer_of_computing_and_reading() -> None:
 def test_a_session_turns_times_into_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(TINY)
     timings = {"a": Timing((1.0, 2.0)), "b": Timing((4.0, 4.0)), GEMM: Timing((1, 1)), COPY: Timing((1, 1))}
-    monkeypatch.setattr("nautile.tasks.bench.speed.session.measure", lambda runs, repeats: timings)
+    monkeypatch.setattr("nautile.tasks.bench.speed.session.measure", lambda runs, repeats, clock: timings)
     works = {name: Work(lambda: None, 8, 1) for name in "ab"}
     session.compare(Case("prefill", "1×8", "float32", "token"), works, [("a", "b")])
     session.compare(Case("decode", "long", "float32", "token", cost=True), works, [("a", "b")])
@@ -193,7 +195,7 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["bench", "speed", *map(str, arguments)], standalone_mode=False)
 
 
-LOOP = [f"{name} / {without(name)}" for name in (NAUTILE, BASE) if find_spec("numba")]
+LOOP = [f"{name} / {without(name, THE_LOOP)}" for name in (NAUTILE, BASE) if find_spec("numba")]
 
 
 def test_without_the_loop_is_without_it_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,9 +203,75 @@ def test_without_the_loop_is_without_it_and_only_there(monkeypatch: pytest.Monke
     monkeypatch.setattr(cpu, "_wanted", True)
     fits = lambda: cpu.fits(torch.zeros(1, 1, 1), None)  # noqa: E731
     with torch.no_grad():
-        works = with_and_without("it", Work(fits, 1, 1))
+        works = with_and_without("it", Work(fits, 1, 1), CPU)
         assert [work.run() for work in works.values()] == ([True, False] if LOOP else [False])
         assert fits() == bool(LOOP)
+
+
+def test_without_the_kernels_is_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    gpu, taken = torch.device("cuda"), lambda: sca.sca_step is not spectral.sca_step
+    works = with_and_without("it", Work(taken, 1, 1), gpu)
+    assert list(works) == ["it", without("it", KERNELS)]
+    with fast(gpu):
+        assert [work.run() for work in works.values()] == [True, False]
+        assert taken()
+    assert not taken()
+
+
+class Gpu:
+    """What torch tells of one: memory that `hold` takes, and a clock that waits for what was asked of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held, self.peak, self.waited = 50 << 20, 90 << 20, 0
+        stands_in = {
+            "is_available": lambda: True,
+            "device_count": lambda: 1,
+            "get_device_name": lambda device: "GPU One",
+            "synchronize": self.wait,
+            "reset_peak_memory_stats": self.reset,
+            "memory_allocated": lambda device: self.held,
+            "max_memory_allocated": lambda device: self.peak,
+        }
+        for name, stand_in in stands_in.items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+
+    def wait(self, device: torch.device) -> None:
+        self.waited += 1
+
+    def reset(self, device: torch.device) -> None:
+        self.peak = self.held
+
+    def hold(self) -> None:
+        self.peak = max(self.peak, self.held + 8_000_000)
+
+
+def test_a_gpu_is_waited_for_and_its_memory_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu(monkeypatch)
+    session = Session(Settings(device="cuda"))
+    assert str(session.device) == "cuda:0"
+    measure({"a": lambda: None}, 2, clock_of(session.device))
+    assert gpu.waited == 4
+    assert clock_of(CPU) is time.perf_counter
+    assert peak_growth(gpu.hold, session.device) == 8
+    assert this_machine(session.device).gpu == "GPU One"
+    about = {"repeats": 1, "tiny": False, "figures": [], "ratios": [], "notes": []}
+    found = Findings(machine=this_machine(session.device), **about)
+    assert f"torch {torch.__version__}, on GPU One, beside " in found.about
+    assert "beside" not in found.model_copy(update={"machine": this_machine()}).about
+
+
+def test_decoding_by_graphs_is_measured_where_there_are_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = language_model(NAUTILE, "float32", tiny=True)
+    state = context_of(model, 2, 5)
+    assert graph_works(model, state, 2, GRAPH) == {}
+    read: list[int] = []
+    monkeypatch.setattr(graphs, "recordable", lambda tensor: True)
+    monkeypatch.setattr(graphs, "step", lambda model, ids, mask, fixed: read.append(fixed.columns))
+    works = graph_works(model, state, 2, GRAPH)
+    works[GRAPH].run()
+    assert works[GRAPH][1:] == step_work(model, state, 2)[1:]
+    assert read == [5] * STEPS
 
 
 @pytest.mark.parametrize(
@@ -262,10 +330,9 @@ def test_minilm_is_a_peer_where_it_is_installed(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_stopwatch_counts_the_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, laps = Clock(), [0.0]
-    monkeypatch.setattr(rows, "time", SimpleNamespace(perf_counter=clock))
     module = torch.nn.Identity()
     monkeypatch.setattr(module, "forward", lambda run: run())
-    with rows.stopwatch(module, laps):
+    with rows.stopwatch(module, laps, clock):
         module(clock.contender("model", [1]))
         clock.contender("tokenizer", [50])()
         laps.append(0.0)
@@ -275,9 +342,14 @@ def test_the_stopwatch_counts_the_model_alone(monkeypatch: pytest.MonkeyPatch) -
     assert laps == [1, 5]
 
 
-def test_what_cannot_be_measured(tmp_path: Path) -> None:
+def test_what_cannot_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NautileError, match=r"^unknown benchmark 'prefil'; there are: prefill, decode, "):
         raise run("prefil").exception
+    with pytest.raises(NautileError, match=r"^device must be cpu, cuda, "):
+        raise run("--device", "gpu").exception
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NautileError, match=r"^device cuda is not there: torch can use no GPUs here$"):
+        raise run("--device", "cuda").exception
     (tmp_path / "file").touch()
     with pytest.raises(NautileError, match="is a file, where a folder is to be"):
         speed(Settings(output=tmp_path / "file"))

@@ -14,19 +14,22 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _plain_conv_silu = sca.conv_silu
 
 
-def use_kernels(enabled: bool = True) -> None:
+def use_kernels(enabled: bool = True) -> bool:
     """Use the kernels in this process from now on, for every model; or no longer. Results change by rounding only.
 
-    They take tensors on a GPU, and on a CPU where Triton interprets; all others, float64 too, go the usual way.
+    They take tensors on a GPU, and on a CPU where Triton interprets; all others, float64 too, go the usual way. Returns
+    what held before.
 
     Raises:
         NautileError: Triton is not installed.
     """
     if enabled and find_spec("triton") is None:
         raise NautileError('GPU kernels need Triton, which is there for Linux: pip install "nautile[gpu]"')
+    before = sca.sca_step is _step
     sca.sca_chunked = _chunked if enabled else spectral.sca_chunked
     sca.sca_step = _step if enabled else spectral.sca_step
     sca.conv_silu = _conv_silu if enabled else _plain_conv_silu
+    return before
 
 
 def _fits(x: Tensor) -> bool:

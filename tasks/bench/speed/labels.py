@@ -24,7 +24,7 @@ def labels(session: Session) -> None:
     read = texts(TINY_TEXTS if tiny else TEXTS, WORDS, WORDS)
     counts = TINY_COUNTS if tiny else COUNTS
     for dtype in session.settings.dtypes:
-        reader = Reader(load(BASE, getattr(torch, dtype)))
+        reader = Reader(load(BASE, getattr(torch, dtype)).to(session.device))
         works = {_said(count): label_work(reader, read, count) for count in counts}
         case = Case("labels", f"{len(read):,} texts of about {WORDS} tokens", dtype, "text", cost=True)
         session.compare(case, works, [(_said(count), _said(FEW)) for count in counts if count != FEW])

@@ -3,28 +3,35 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from nautile.engine.memory import give_back_pages
 
+CPU = torch.device("cpu")
 PROCESS = Path("/proc/self")
 RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 
-def peak_growth(run: Callable[[], object]) -> float | None:
-    """MB by which resident memory rose, while `run` ran, above where it stood before: the call's own, no models.
+def peak_growth(run: Callable[[], object], device: torch.device = CPU) -> float | None:
+    """MB by which memory rose, while `run` ran, above where it stood before: the call's own, no models.
 
-    The kernel's mark of the highest resident size is reset before, and the heap's free pages are given back. None
-    where the kernel keeps no such mark (only Linux does), or does not let it be reset.
+    On a GPU that of torch's tensors, on a CPU resident memory: the kernel's mark of its highest is reset before, and
+    the heap's free pages are given back. None where there is no such mark (only Linux keeps one), or no resetting it.
     """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
     give_back_pages()
     try:
         (PROCESS / "clear_refs").write_text(RESET_PEAK)
     except OSError:
         return None
-    before = _kilobytes("VmRSS")
+    resident = _kilobytes("VmRSS")
     run()
-    return (_kilobytes("VmHWM") - before) * 1024 / 1e6
+    return (_kilobytes("VmHWM") - resident) * 1024 / 1e6
 
 
 def state_bytes(layers: Iterable[object]) -> int:

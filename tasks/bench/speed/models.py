@@ -59,12 +59,12 @@ _TINY_NAUTILE: dict[str, Any] = {
 }
 
 
-def language_model(name: str, dtype: str, tiny: bool = False) -> PreTrainedModel:
+def language_model(name: str, dtype: str, tiny: bool = False, device: torch.device | None = None) -> PreTrainedModel:
     """A backbone without its output layer, so that the size of a vocabulary decides nothing; `tiny` for tests."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         model = AutoModel.from_config(_config(name, tiny))
-    return model.to(getattr(torch, dtype)).eval()
+    return model.to(device=device, dtype=getattr(torch, dtype)).eval()
 
 
 def body_parameters(model: nn.Module) -> int:

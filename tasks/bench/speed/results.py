@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from nautile import __version__
+from nautile.tasks.bench.speed.memory import CPU
 from nautile.tasks.bench.speed.timing import Spread
 from nautile.tasks.evaluate.results import Result
 
@@ -46,6 +47,7 @@ class Machine(Result):
     """Where a run took place."""
 
     processor: str
+    gpu: str | None = Field(None, description="what computed, where it was not the processor")
     instructions: str = Field(description="the widest that torch uses here")
     cores: int
     threads: int
@@ -68,19 +70,22 @@ class Findings(Result):
         """What the figures rest on, in words."""
         machine = self.machine
         return (
-            f"nautile {self.version}, torch {machine.torch}, {machine.processor} ({machine.instructions}), "
+            f"nautile {self.version}, torch {machine.torch}, "
+            + (f"on {machine.gpu}, beside " if machine.gpu else "")
+            + f"{machine.processor} ({machine.instructions}), "
             f"{machine.threads} of {machine.cores} threads; medians and [quartiles] of {self.repeats} rounds"
             + (", tiny models: no figures to quote" if self.tiny else "")
         )
 
 
-def this_machine() -> Machine:
-    """The machine of this process, with the threads that torch uses now."""
+def this_machine(device: torch.device = CPU) -> Machine:
+    """The machine of this process, with the threads that torch uses now, and what computes."""
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return Machine(
         processor=(named or [platform.processor() or platform.machine()])[0],
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         instructions=torch.backends.cpu.get_cpu_capability(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 
+from nautile.tasks.bench.speed.memory import CPU
 from nautile.tasks.bench.speed.results import Roof
 from nautile.tasks.bench.speed.timing import Spread, Timing
 
-PRODUCT, TINY_PRODUCT = (2048, 1024, 4096), (64, 64, 64)  # tokens, width in, width out
-COPIED, TINY_COPIED = 128 << 20, 1 << 20  # bytes: more than any cache holds
+PRODUCT, GPU_PRODUCT, TINY_PRODUCT = (2048, 1024, 4096), (8192, 8192, 8192), (64, 64, 64)  # tokens, width in, width out
+COPIED, GPU_COPIED, TINY_COPIED = 128 << 20, 1 << 30, 1 << 20  # bytes: more than any cache holds
 GEMM, COPY = "matrix product", "copy"
 
 
@@ -20,10 +21,11 @@ class Roofline:
     or the bytes at the rate of the copy, whichever is longer. A pure read can be somewhat faster than a copy.
     """
 
-    def __init__(self, dtype: torch.dtype, tiny: bool = False) -> None:
-        tokens, width, out = TINY_PRODUCT if tiny else PRODUCT
-        x, weight = (torch.randn(rows, width).to(dtype) for rows in (tokens, out))
-        source = torch.ones(TINY_COPIED if tiny else COPIED, dtype=torch.uint8)
+    def __init__(self, dtype: torch.dtype, tiny: bool = False, device: torch.device = CPU) -> None:
+        product, copied = (GPU_PRODUCT, GPU_COPIED) if device.type == "cuda" else (PRODUCT, COPIED)
+        tokens, width, out = TINY_PRODUCT if tiny else product
+        x, weight = (torch.randn(rows, width, device=device).to(dtype) for rows in (tokens, out))
+        source = torch.ones(TINY_COPIED if tiny else copied, dtype=torch.uint8, device=device)
         target = torch.empty_like(source)
         self.flops, self.bytes = 2 * tokens * width * out, 2 * source.nbytes
         self.probes: dict[str, Callable[[], object]] = {

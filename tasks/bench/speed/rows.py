@@ -1,8 +1,7 @@
 """`nautile classify` on a file of short rows, some of which repeat others: rows/s, memory, where time goes."""
 
 import csv
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from torch import nn
 from nautile.tasks.bench.speed.models import body_bytes, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
 from nautile.tasks.bench.speed.texts import texts, with_repeats
-from nautile.tasks.bench.speed.timing import ratio
+from nautile.tasks.bench.speed.timing import clock_of, ratio
 from nautile.tasks.classify import judge_for
 from nautile.tasks.files.run import Request, judge_identity
 from nautile.tasks.judge import HeadJudge
@@ -28,14 +27,14 @@ DTYPE = "float32"  # what the command computes in
 def rows(session: Session) -> None:
     """A CSV file to a CSV file, with the default task, whose model is loaded before."""
     count = TINY_ROWS if session.settings.tiny else session.settings.rows
-    asked = question()
+    asked = question(device=str(session.device))
     judge = judge_for(asked)
     assert isinstance(judge, HeadJudge)
     model, distinct = judge.reader.model, texts(max(1, round(count * (1 - REPEATED))), *WORDS)
     tokens = sum(map(len, judge.reader.vocabulary.encode_batch(distinct)))
     identity, inside = judge_identity(asked, session.settings.threads), list[float]()
     case = Case("rows", f"{count:,} rows, {REPEATED:.0%} repeated", DTYPE, "row")
-    with TemporaryDirectory() as folder, stopwatch(model, inside):
+    with TemporaryDirectory() as folder, stopwatch(model, inside, clock_of(session.device)):
         source = write_rows(Path(folder) / "rows.csv", with_repeats(distinct, count))
         request = Request(source, output=Path(folder) / "judged.csv", overwrite=True, quiet=True)
 
@@ -51,15 +50,15 @@ def rows(session: Session) -> None:
 
 
 @contextmanager
-def stopwatch(module: nn.Module, laps: list[float]) -> Iterator[None]:
+def stopwatch(module: nn.Module, laps: list[float], clock: Callable[[], float]) -> Iterator[None]:
     """Add the seconds that each call of the module takes to the last of `laps`."""
     started: list[float] = []
 
     def begin(*call: object) -> None:
-        started.append(time.perf_counter())
+        started.append(clock())
 
     def end(*call: object) -> None:
-        laps[-1] += time.perf_counter() - started.pop()
+        laps[-1] += clock() - started.pop()
 
     hooks = [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
     try:

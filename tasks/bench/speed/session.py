@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import torch
 
+from nautile.engine.processor import find_device
 from nautile.tasks.bench.speed.memory import peak_growth
 from nautile.tasks.bench.speed.results import Figure, Ratio, Roof
 from nautile.tasks.bench.speed.roofline import Roofline
-from nautile.tasks.bench.speed.timing import Spread, Timing, measure, ratio
+from nautile.tasks.bench.speed.timing import Spread, Timing, clock_of, measure, ratio
 
 PEAK = "MB at the peak"
 
@@ -26,6 +27,7 @@ class Settings:
     tiny: bool = False
     rows: int = 20_000
     output: Path | None = None
+    device: str = "cpu"
 
 
 class Case(NamedTuple):
@@ -75,12 +77,15 @@ class Session:
     ratios: list[Ratio] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.device = find_device(self.settings.device)
+
     def compare(self, case: Case, works: Mapping[str, Work], pairs: Iterable[tuple[str, str]]) -> dict[str, Timing]:
         """Time the contenders of a case in turn; note their figures, and the ratios of `pairs` of them."""
         self.tell(f"{case.benchmark}: {case.title}")
-        roofline = Roofline(getattr(torch, case.dtype), self.settings.tiny)
+        roofline = Roofline(getattr(torch, case.dtype), self.settings.tiny, self.device)
         runs = {name: work.run for name, work in works.items()}
-        timings = measure({**runs, **roofline.probes}, self.settings.repeats)
+        timings = measure({**runs, **roofline.probes}, self.settings.repeats, clock_of(self.device))
         values = {}
         for name, work in works.items():
             seconds = timings[name].seconds
@@ -101,8 +106,8 @@ class Session:
             self.note_ratio(case, unit, of, against, ratio([sizes[of]], [sizes[against]]))
 
     def compare_peaks(self, case: Case, works: Mapping[str, Work], pairs: Iterable[tuple[str, str]]) -> None:
-        """Run the contenders once more and note how far each raises the process's memory."""
-        peaks = {name: peak_growth(work.run) for name, work in works.items()}
+        """Run the contenders once more and note how far each raises the memory in use."""
+        peaks = {name: peak_growth(work.run, self.device) for name, work in works.items()}
         known = {name: peak for name, peak in peaks.items() if peak is not None}
         if len(known) < len(peaks):
             self.notes.append(f"{case.benchmark}: no peak memory, which only Linux tells")

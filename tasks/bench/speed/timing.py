@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import torch
 
 from nautile.tasks.evaluate.results import Result
 
@@ -34,6 +35,18 @@ class Timing:
     def spread(self) -> Spread:
         """Over the rounds."""
         return Spread.of(self.seconds)
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Tells seconds, once the device has done all that was asked of it."""
+    if device.type != "cuda":
+        return time.perf_counter
+
+    def clock() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return clock
 
 
 def measure(
