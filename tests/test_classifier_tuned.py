@@ -101,6 +101,9 @@ def test_auto_takes_what_does_better_on_held_out_rows(
     X, y = sentences(10)
     auto = Classifier(base=base, cv=3, random_state=0)
     assert auto.fit(X, y).method_ == "linear"
+    with pytest.warns(UserWarning, match="finetune_options are not used: fine-tuning is tried from 2,000 rows"):
+        auto.set_params(finetune_options={"epochs": 1}).fit(X, y)
+    auto.set_params(finetune_options=None)
     assert not stand_in
     monkeypatch.setattr(fitting, "TUNING_FROM", 30)
     monkeypatch.setattr(fitting, "TUNING_FROM_PER_CLASS", 10)

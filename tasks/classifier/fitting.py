@@ -1,5 +1,6 @@
 """From texts and targets to a fitted model: by a linear classifier, by fine-tuning, or by whichever does better."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -118,6 +119,9 @@ def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Pl
     """
     splits = split_rows(rows, FOLDS_OF_TRIAL, plan.seed) if plan.class_weight is None and worth_tuning(rows) else []
     if not splits:
+        if plan.options:
+            takes = f"{TUNING_FROM:,} rows of equal weight, {TUNING_FROM_PER_CLASS} a class, and the extra finetune"
+            warnings.warn(f"finetune_options are not used: fine-tuning is tried from {takes}", stacklevel=3)
         return fit_rows(rows, plan)
     train, test = splits[0]
     tuned = fit_tuned(texts, targets, "lora", plan, test)
