@@ -18,7 +18,6 @@ from nautile.model.attention import rotary, visible_keys
 from nautile.model.blocks import AttentionBlock, SCABlock
 from nautile.model.config import NautileConfig
 from nautile.model.layout import Layout, lay_out
-from nautile.model.norm import RMSNorm
 from nautile.model.pairs import PairEmbedding, ids_before, last_ids
 from nautile.model.places import part_at, read_config
 from nautile.model.state import NautileState
@@ -50,7 +49,7 @@ class Backbone(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.embed_pairs = PairEmbedding(config.pairs, config.d_model) if config.pairs else None
         self.blocks = nn.ModuleList(self.BLOCKS[kind](config, index) for index, kind in enumerate(config.layer_kinds))
-        self.norm = RMSNorm(config.d_model, eps=config.norm_eps) if config.final_norm else nn.Identity()
+        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps) if config.final_norm else nn.Identity()
 
     @property
     def device(self) -> torch.device:

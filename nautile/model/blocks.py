@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from nautile.model.architecture import Architecture
 from nautile.model.attention import Attention, FeedForward
 from nautile.model.layout import Layout
-from nautile.model.norm import RMSNorm
 from nautile.model.sca import SCA
 from nautile.model.state import NautileState
 
@@ -18,7 +17,7 @@ class SCABlock(nn.Module):
     def __init__(self, a: Architecture, index: int) -> None:
         super().__init__()
         self.index = index
-        self.norm = RMSNorm(a.d_model, eps=a.norm_eps)
+        self.norm = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.sca = SCA(a)
 
     def forward(
@@ -35,9 +34,9 @@ class AttentionBlock(nn.Module):
     def __init__(self, a: Architecture, index: int) -> None:
         super().__init__()
         self.index = index
-        self.norm1 = RMSNorm(a.d_model, eps=a.norm_eps)
+        self.norm1 = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.attention = Attention(a)
-        self.norm2 = RMSNorm(a.d_model, eps=a.norm_eps)
+        self.norm2 = nn.RMSNorm(a.d_model, eps=a.norm_eps)
         self.feed_forward = FeedForward(a)
 
     def forward(

@@ -8,9 +8,8 @@ from transformers import initialization as init
 
 from nautile.model.architecture import ANCHOR_START, DECAY_START, EMBEDDING_STD, THETA_MAX, THETA_MIN, Architecture
 from nautile.model.attention import Attention, FeedForward
-from nautile.model.norm import GatedRMSNorm
 from nautile.model.pairs import NO_PAIR, PairEmbedding
-from nautile.model.sca import SCA
+from nautile.model.sca import SCA, GatedRMSNorm
 
 
 def initialise(module: nn.Module, a: Architecture) -> None:

@@ -8,7 +8,6 @@ from nautile.model.architecture import Architecture
 from nautile.model.conv import causal_conv, conv_tail
 from nautile.model.kernels import cpu
 from nautile.model.layout import Layout
-from nautile.model.norm import GatedRMSNorm
 from nautile.model.spectral import (
     Spectrum,
     anchor_weights,
@@ -28,6 +27,21 @@ def conv_silu(
 ) -> Tensor:
     """SiLU of `causal_conv`."""
     return F.silu(causal_conv(z_BLP, kernel_P1c, tail_BTP, document_BL))
+
+
+class GatedRMSNorm(nn.Module):
+    """RMSNorm(o · silu(gate)) · weight over the last dimension, computed in float32. Paper: step 6."""
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, o: Tensor, gate: Tensor) -> Tensor:
+        """O and gate of the same shape; the result has gate's dtype."""
+        gated = o.float() * F.silu(gate.float())
+        mean_square = torch.linalg.vector_norm(gated, dim=-1, keepdim=True).square() / gated.shape[-1]
+        return (gated * torch.rsqrt(mean_square + self.eps) * self.weight.float()).to(gate.dtype)
 
 
 class SCA(nn.Module):
