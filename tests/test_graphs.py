@@ -130,6 +130,36 @@ def test_generation_by_graphs_is_generation_without(
     assert found[0].shape[1] == NEW
 
 
+@pytest.mark.parametrize("options", [{"prefill_chunk_size": 1}, {"prefill_chunk_size": 4}, {"use_cache": False}])
+def test_graphs_wait_for_the_end_of_a_prompt_in_pieces(
+    model: NautileForCausalLM, tapes: list[Tape], options: dict[str, Any]
+) -> None:
+    ids, mask = pad([tokens(3), tokens(9)], "left")
+    if "prefill_chunk_size" in options:
+        options = {**options, "cache": NautileState(model.config)}
+    found = generate(model, ids, mask, **options)
+    assert len(tapes) == ("use_cache" not in options)
+    graphs.use_graphs(enabled=False)
+    assert torch.equal(found, generate(model, ids, mask))
+
+
+def test_hidden_states_of_many_steps_are_told(model: NautileForCausalLM, tapes: list[Tape], monkeypatch: Any) -> None:
+    monkeypatch.setattr(graphs, "ROOM", 0)
+    options = {
+        "max_new_tokens": 70,
+        "eos_token_id": None,
+        "output_hidden_states": True,
+        "return_dict_in_generate": True,
+    }
+    found = []
+    for enabled in (True, False):
+        graphs.use_graphs(enabled)
+        out = model.generate(tokens(2, 5), do_sample=False, **options)
+        found.append((out.sequences, torch.cat([step[-1] for step in out.hidden_states], dim=1)))
+    assert torch.equal(found[0][0], found[1][0])
+    close(found[0][1], found[1][1])
+
+
 def test_generation_goes_on_from_what_is_returned(model: NautileForCausalLM, tapes: list[Tape]) -> None:
     ids = tokens(2, 5)
     options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "return_dict_in_generate": True}
@@ -175,7 +205,7 @@ def test_what_such_a_state_cannot_do_is_said(model: NautileForCausalLM) -> None:
 def test_graphs_are_used_where_they_are_wanted_on_a_gpu_alone(model: NautileForCausalLM) -> None:
     state = after(model, tokens(2, 3))
     graphs.use_graphs()
-    assert graphs.in_fixed_places(state) is state
+    assert graphs.in_fixed_places(state, None) is state
     graphs.use_graphs(enabled=False)
 
 

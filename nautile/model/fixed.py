@@ -115,8 +115,8 @@ class FixedState(NautileState):
                 f"a state with fixed places reads one token a row at a time, without gradients, not {length}: "
                 "take a snapshot() to go on otherwise"
             )
-        if self.columns >= self.room:
-            raise NautileError(f"the state has room for {self.room:,} tokens: call widen()")
+        if self.columns == self.room:
+            self.widen()
         assert self.real_BS is not None
         places_S = torch.arange(self.room, device=self.real_BS.device)
         return (self.real_BS | (places_S == self.column_1))[:, None, None]

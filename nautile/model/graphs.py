@@ -29,11 +29,11 @@ def use_graphs(enabled: bool = True) -> None:
     _wanted = enabled
 
 
-def in_fixed_places(state: NautileState) -> NautileState:
-    """The state, where wanted one that steps can be recorded on; only what has read something can become that."""
+def in_fixed_places(state: NautileState, mask: Tensor | None) -> NautileState:
+    """The state, where wanted one that steps can be recorded on: it has read something, and only real tokens follow."""
     if not _wanted or state.lengths_B is None or isinstance(state, FixedState) or not recordable(state.lengths_B):
         return state
-    return FixedState(state, state.columns + ROOM)
+    return FixedState(state, state.columns + ROOM) if _all_real(mask) else state
 
 
 def recordable(tensor: Tensor) -> bool:
@@ -44,7 +44,7 @@ def recordable(tensor: Tensor) -> bool:
 @torch.no_grad()
 def step(model: Any, ids_B1: Tensor, mask: Tensor | None, state: FixedState) -> Tensor:
     """Logits (B,1,V) after one more token in each row; on a GPU the first call records, others replay."""
-    if ids_B1.shape != (state.batch_size, 1) or (mask is not None and not bool(mask[:, -1].all())):
+    if ids_B1.shape != (state.batch_size, 1) or not _all_real(mask):
         raise NautileError(
             f"a state with fixed places reads one real token in each of its {state.batch_size} rows: "
             "take a snapshot() to go on otherwise"
@@ -53,12 +53,17 @@ def step(model: Any, ids_B1: Tensor, mask: Tensor | None, state: FixedState) -> 
         state.widen()
     if not recordable(ids_B1):
         return _read(model, ids_B1, state)
-    if state.recording is None or state.recording.model is not model:
-        state.recording = _record(model, ids_B1, state)
-    state.recording.ids_B1.copy_(ids_B1)
-    state.recording.replay()
-    state.columns += 1
-    return state.recording.logits_B1V.clone()
+    with torch.cuda.device_of(ids_B1):
+        if state.recording is None or state.recording.model is not model:
+            state.recording = _record(model, ids_B1, state)
+        state.recording.ids_B1.copy_(ids_B1)
+        state.recording.replay()
+        state.columns += 1
+        return state.recording.logits_B1V.clone()
+
+
+def _all_real(mask: Tensor | None) -> bool:
+    return mask is None or bool(mask[:, -1].all())
 
 
 def _read(model: Any, ids_B1: Tensor, state: FixedState) -> Tensor:
@@ -86,12 +91,14 @@ def capture(read: Callable[[], Tensor], restore: Callable[[], None]) -> tuple[Ca
     """What does again what `read` does on the GPU, and the tensor that its result stands in; `restore` undoes it."""
     aside, current = torch.cuda.Stream(), torch.cuda.current_stream()
     aside.wait_stream(current)
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UPS):
-            read()
-            restore()
-    current.wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):  # asks for the kernels, runs none
-        result = read()
+    enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    with torch.autocast("cuda", dtype, enabled=enabled, cache_enabled=False):  # a cached weight may go before the graph
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UPS):
+                read()
+                restore()
+        current.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):  # asks for the kernels, runs none
+            result = read()
     return graph.replay, result

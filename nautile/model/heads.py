@@ -100,7 +100,7 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
             kwargs["cache"] = NautileState(self.config)
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)
         if inputs.get("cache") is not None and inputs["input_ids"].shape[1:] == (1,):
-            inputs["cache"] = in_fixed_places(inputs["cache"])
+            inputs["cache"] = in_fixed_places(inputs["cache"], inputs.get("attention_mask"))
         return inputs
 
 
