@@ -170,6 +170,63 @@ def test_generation_goes_on_from_what_is_returned(model: NautileForCausalLM, tap
     assert torch.equal(model.generate(out.sequences, cache=out.cache, **options).sequences, whole.sequences)
 
 
+def test_generation_goes_on_with_a_turn_of_several_tokens(model: NautileForCausalLM, tapes: list[Tape]) -> None:
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None, "return_dict_in_generate": True}
+    found = []
+    for enabled in (True, False):
+        graphs.use_graphs(enabled)
+        out = model.generate(tokens(2, 5), **options)
+        turn = torch.cat([out.sequences, tokens(2, 3, seed=4)], dim=1)
+        found.append(model.generate(turn, cache=out.cache, **options).sequences)
+    assert torch.equal(*found)
+    assert len(tapes) == 2
+
+
+def test_a_prompt_in_pieces_may_end_in_padding(model: NautileForCausalLM, tapes: list[Tape]) -> None:
+    ids, mask = pad([tokens(3), tokens(9)], "right")
+    found = []
+    for enabled in (True, False):
+        graphs.use_graphs(enabled)
+        found.append(generate(model, ids, mask, prefill_chunk_size=1, cache=NautileState(model.config)))
+    assert torch.equal(*found)
+
+
+def test_other_weights_are_recorded_anew(model: NautileForCausalLM, tapes: list[Tape]) -> None:
+    fixed, state = FixedState(after(model, tokens(2, 9)), room=80), after(model, tokens(2, 9))
+    more, known = tokens(2, 4, seed=2), model.lm_head.weight
+    close(steps(model, more, fixed), steps(model, more, state))
+    try:
+        model.lm_head.weight = torch.nn.Parameter(2 * known.detach())
+        close(steps(model, more, fixed), steps(model, more, state))
+    finally:
+        model.lm_head.weight = known
+    assert len(tapes) == 2
+
+
+def test_a_recording_that_fails_leaves_the_state_as_it_was(
+    model: NautileForCausalLM, tapes: list[Tape], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def capture(read: Callable[[], Tensor], restore: Callable[[], None]) -> Any:
+        read()
+        raise torch.OutOfMemoryError("no room")
+
+    fixed, state = FixedState(after(model, tokens(2, 9)), room=80), after(model, tokens(2, 9))
+    with monkeypatch.context() as patched:
+        patched.setattr(graphs, "capture", capture)
+        with pytest.raises(torch.OutOfMemoryError):
+            steps(model, tokens(2, 1), fixed)
+    close(steps(model, tokens(2, 4), fixed), steps(model, tokens(2, 4), state))
+
+
+def test_keys_of_another_type_are_read_as_the_queries_are(model: NautileForCausalLM) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        state = after(model, tokens(2, 9))
+    fixed = FixedState(state, room=80)
+    torch.testing.assert_close(
+        steps(model, tokens(2, 1), fixed), steps(model, tokens(2, 1), state), rtol=2e-2, atol=2e-2
+    )
+
+
 def test_a_snapshot_is_not_changed_by_later_steps(model: NautileForCausalLM) -> None:
     fixed = FixedState(after(model, tokens(2, 9)), room=80)
     kept, other = fixed.snapshot(), fixed.gather(torch.tensor([1]))
@@ -187,12 +244,16 @@ def test_states_of_both_kinds_are_joined(model: NautileForCausalLM) -> None:
 
 def test_what_such_a_state_cannot_do_is_said(model: NautileForCausalLM) -> None:
     fixed = FixedState(after(model, tokens(2, 9)), room=80)
-    with pytest.raises(NautileError, match="one real token in each of its 2 rows"):
-        model(tokens(2, 3), cache=fixed)
-    with pytest.raises(NautileError, match="one real token in each of its 2 rows"):
-        model(tokens(2, 1), torch.tensor([[1], [0]]), cache=fixed)
-    with pytest.raises(NautileError, match="one token a row at a time, without gradients"):
-        model.model(tokens(2, 1), cache=fixed)
+    for ids, mask in ((tokens(2, 3), None), (tokens(2, 1), torch.tensor([[1], [0]])), (tokens(2, 1), torch.ones(1, 1))):
+        with torch.no_grad(), pytest.raises(NautileError, match="one real token in each of its 2 rows"):
+            model(ids, mask, cache=fixed)
+    refused_in_layers = "one real token in each row at a time, without gradients"
+    with torch.no_grad(), pytest.raises(NautileError, match=refused_in_layers):
+        model.model(tokens(2, 1), torch.tensor([[1], [0]]), cache=fixed)
+    for grown in (model, model.model):
+        with pytest.raises(NautileError, match=refused_in_layers):
+            grown(tokens(2, 1), cache=fixed)
+    assert fixed.lengths_B.tolist() == [9, 9]
     with pytest.raises(NautileError, match=r"cannot hold 1: use gather\(\)"):
         fixed.reorder_cache(torch.tensor([1]))
     for refused in (fixed.reset, lambda: fixed.batch_repeat_interleave(2)):
@@ -205,15 +266,20 @@ def test_what_such_a_state_cannot_do_is_said(model: NautileForCausalLM) -> None:
 def test_graphs_are_used_where_they_are_wanted_on_a_gpu_alone(model: NautileForCausalLM) -> None:
     state = after(model, tokens(2, 3))
     graphs.use_graphs()
-    assert graphs.in_fixed_places(state, None) is state
+    assert graphs.in_fixed_places(state, tokens(2, 1), None) is state
     graphs.use_graphs(enabled=False)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-def test_generation_on_a_gpu() -> None:
+def test_generation_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "ROOM", 0)  # so that there is a second recording
     model = tiny.model(tie_word_embeddings=False).to("cuda")
+    ids, mask = (part.to("cuda") for part in pad([tokens(3), tokens(6)], "left"))
+    options = {"max_new_tokens": 80, "eos_token_id": None, "do_sample": False, "return_dict_in_generate": True}
     found = []
     for enabled in (True, False):
         graphs.use_graphs(enabled)
-        found.append(generate(model, *(part.to("cuda") for part in pad([tokens(3), tokens(6)], "left"))))
-    assert torch.equal(*found)
+        found.append(model.generate(ids, attention_mask=mask, **options))
+    assert isinstance(found[0].cache, FixedState)
+    assert found[0].cache.recording is not None
+    assert torch.equal(found[0].sequences, found[1].sequences)

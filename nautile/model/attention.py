@@ -26,7 +26,7 @@ def rotate(x_BNLE: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
 
 def visible_keys(batch: int, length: int, layout: Layout, state: NautileState | None) -> Tensor | None:
     """Which keys each query sees, (B,1,L,S) bool; None where plain causality is all there is."""
-    if state is not None and (visible := state.visible(length)) is not None:
+    if state is not None and (visible := state.visible(length, layout)) is not None:
         return visible
     past = 0 if state is None else state.columns
     ragged = state is not None and state.real_BS is not None

@@ -56,13 +56,13 @@ class FixedAttentionState(AttentionState):
         assert self.v_BGSE is not None
         for place, part in ((self.k_BGSE, k_BG1E), (self.v_BGSE, v_BG1E)):
             place.index_copy_(2, self.column_1, part.to(place.dtype))
-        return self.k_BGSE, self.v_BGSE
+        return self.k_BGSE.to(k_BG1E.dtype), self.v_BGSE.to(v_BG1E.dtype)
 
 
 class Recording(NamedTuple):
-    """One step of `model`: `replay` reads `ids_B1` and writes `logits_B1V`."""
+    """One step: `replay` reads `ids_B1` and writes `logits_B1V`, as long as `conditions` are what they were."""
 
-    model: Any
+    conditions: tuple[Any, ...]
     ids_B1: Tensor
     logits_B1V: Tensor
     replay: Callable[[], None]
@@ -72,7 +72,7 @@ class FixedState(NautileState):
     """What `state` has read, copied, with room for `room` tokens in all; it reads one token a row at a time.
 
     It is written in place, under `torch.no_grad()`. Snapshots, branches and gathered rows are ordinary states, copies
-    that later steps do not change.
+    that later steps do not change. Its own copies are made by `snapshot()`: a recording cannot be copied or pickled.
     """
 
     def __init__(self, state: NautileState, room: int) -> None:
@@ -83,12 +83,14 @@ class FixedState(NautileState):
     @torch.inference_mode(False)
     @torch.no_grad()
     def _settle(self, state: NautileState, room: int) -> None:
-        copy, device = state.select(torch.clone), state.lengths_B.device  # type: ignore[union-attr] # it has read
-        self.__dict__.update({name: kept for name, kept in copy.__dict__.items() if name != "last_B"})
-        self._last_B = copy.last_B
-        self.column_1 = torch.tensor([copy.columns], device=device)
-        self.real_BS = F.pad(copy._real(copy.batch_size, device), (0, room - copy.columns))
-        self.layers = [_fixed(layer, room, self.column_1) for layer in copy.layers]
+        assert state.lengths_B is not None
+        device, columns = state.lengths_B.device, state.columns
+        self.__dict__.update({name: kept for name, kept in state.__dict__.items() if name != "last_B"})
+        self.lengths_B = state.lengths_B.clone()
+        self._last_B = None if state.last_B is None else state.last_B.clone()
+        self.column_1 = torch.tensor([columns], device=device)
+        self.real_BS = F.pad(state._real(state.batch_size, device), (0, room - columns))
+        self.layers = [_fixed(layer, room, self.column_1) for layer in state.layers]
         self.recording: Recording | None = None
 
     @property
@@ -108,11 +110,15 @@ class FixedState(NautileState):
         assert new_B is not None
         self._last_B.copy_(new_B)
 
-    def visible(self, length: int) -> Tensor:
-        """(B,1,1,S): what was read, and the token that is being read."""
-        if length != 1 or torch.is_grad_enabled():
+    def visible(self, length: int, layout: Layout) -> Tensor:
+        """(B,1,1,S): what was read, and the token that is being read.
+
+        Raises:
+            NautileError: another number of tokens, one that is not real, or gradients.
+        """
+        if length != 1 or layout.lengths_B is not None or torch.is_grad_enabled():
             raise NautileError(
-                f"a state with fixed places reads one token a row at a time, without gradients, not {length}: "
+                "a state with fixed places reads one real token in each row at a time, without gradients: "
                 "take a snapshot() to go on otherwise"
             )
         if self.columns == self.room:
@@ -132,7 +138,7 @@ class FixedState(NautileState):
 
     def widen(self) -> None:
         """Room for twice as many tokens, in other places."""
-        self._settle(self.snapshot(), 2 * self.room)
+        self._settle(self._as_ordinary(), 2 * self.room)
 
     def parts(self) -> list[Tensor]:
         """Every tensor, in its place."""
@@ -146,6 +152,10 @@ class FixedState(NautileState):
 
     def snapshot(self) -> Self:
         """An ordinary state of what was read so far: a copy."""
+        return cast("Self", self._as_ordinary().select(torch.clone))
+
+    def _as_ordinary(self) -> NautileState:
+        """The same, sharing the tensors."""
         new = NautileState.__new__(NautileState)
         new.__dict__.update({name: kept for name, kept in self.__dict__.items() if name not in FIXED})
         new.layers = [_ordinary(layer, self.columns) for layer in self.layers]
@@ -153,7 +163,7 @@ class FixedState(NautileState):
         real_BS = self.real_BS[:, : self.columns]
         new.real_BS = None if bool(real_BS.all()) else real_BS
         new.last_B = self.last_B
-        return cast("Self", new.select(torch.clone))
+        return new
 
     def select(self, change: Callable[[Tensor], Tensor]) -> Self:
         """An ordinary state with the batch dimension of every tensor changed by `change`."""
@@ -182,7 +192,7 @@ def _fixed(layer: SCAState | AttentionState, room: int, column_1: Tensor) -> SCA
         return FixedAttentionState(layer, room, column_1)
     assert layer.sums is not None
     assert layer.tail_BTP is not None
-    return FixedSCAState(layer.sums, layer.tail_BTP)
+    return FixedSCAState(Sums(*(part.clone() for part in layer.sums)), layer.tail_BTP.clone())
 
 
 def _ordinary(layer: SCAState | AttentionState, columns: int) -> SCAState | AttentionState:

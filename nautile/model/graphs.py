@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nautile.errors import NautileError
+from nautile.model import sca
 from nautile.model.fixed import FixedState, Recording
 from nautile.model.state import NautileState
 
@@ -23,17 +24,25 @@ _wanted = False
 def use_graphs(enabled: bool = True) -> None:
     """Let `generate()` decode by CUDA graphs in this process from now on, or no longer; a CPU has none.
 
-    Results change by rounding only: attention reads room that is not filled yet, behind a mask.
+    Numbers change by rounding only: attention reads room that is not filled yet, behind a mask. Each call of
+    `generate()` records a step of its own, which pays where it makes many tokens. A state that it is given stays as it
+    was; the one that it returns goes on. The model must lie on one GPU, and keep its weights where they are meanwhile.
     """
     global _wanted
     _wanted = enabled
 
 
-def in_fixed_places(state: NautileState, mask: Tensor | None) -> NautileState:
-    """The state, where wanted one that steps can be recorded on: it has read something, and only real tokens follow."""
-    if not _wanted or state.lengths_B is None or isinstance(state, FixedState) or not recordable(state.lengths_B):
+def in_fixed_places(state: NautileState, ids_BL: Tensor, mask: Tensor | None) -> NautileState:
+    """The state to read the ids with: where wanted one that steps can be recorded on, if one real token a row follows.
+
+    Before anything else an ordinary one, a copy.
+    """
+    one_each = ids_BL.shape[1] == 1 and _all_real(mask)
+    if isinstance(state, FixedState):
+        return state if one_each else state.snapshot()
+    if not _wanted or not one_each or state.lengths_B is None or not recordable(state.lengths_B):
         return state
-    return FixedState(state, state.columns + ROOM) if _all_real(mask) else state
+    return FixedState(state, state.columns + ROOM)
 
 
 def recordable(tensor: Tensor) -> bool:
@@ -44,9 +53,10 @@ def recordable(tensor: Tensor) -> bool:
 @torch.no_grad()
 def step(model: Any, ids_B1: Tensor, mask: Tensor | None, state: FixedState) -> Tensor:
     """Logits (B,1,V) after one more token in each row; on a GPU the first call records, others replay."""
-    if ids_B1.shape != (state.batch_size, 1) or not _all_real(mask):
+    rows = state.batch_size
+    if ids_B1.shape != (rows, 1) or (mask is not None and len(mask) != rows) or not _all_real(mask):
         raise NautileError(
-            f"a state with fixed places reads one real token in each of its {state.batch_size} rows: "
+            f"a state with fixed places reads one real token in each of its {rows} rows: "
             "take a snapshot() to go on otherwise"
         )
     if state.columns == state.room:
@@ -54,7 +64,7 @@ def step(model: Any, ids_B1: Tensor, mask: Tensor | None, state: FixedState) -> 
     if not recordable(ids_B1):
         return _read(model, ids_B1, state)
     with torch.cuda.device_of(ids_B1):
-        if state.recording is None or state.recording.model is not model:
+        if state.recording is None or state.recording.conditions != _conditions(model):
             state.recording = _record(model, ids_B1, state)
         state.recording.ids_B1.copy_(ids_B1)
         state.recording.replay()
@@ -66,13 +76,20 @@ def _all_real(mask: Tensor | None) -> bool:
     return mask is None or bool(mask[:, -1].all())
 
 
+def _conditions(model: Any) -> tuple[Any, ...]:
+    """What a recording holds for; other changes of weights' places are not seen."""
+    weight = getattr(model.lm_head, "weight", None)
+    place = None if weight is None else weight.data_ptr()
+    return model, place, torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda"), sca.sca_step
+
+
 def _read(model: Any, ids_B1: Tensor, state: FixedState) -> Tensor:
     found: Tensor = model.lm_head(model.model(ids_B1, cache=state).last_hidden_state)
     return found
 
 
 def _record(model: Any, ids_B1: Tensor, state: FixedState) -> Recording:
-    """Record a step; the state is afterwards what it was."""
+    """Record a step; the state is afterwards what it was, also where that fails."""
     columns, before = state.columns, [part.clone() for part in state.parts()]
 
     def restore() -> None:
@@ -82,9 +99,13 @@ def _record(model: Any, ids_B1: Tensor, state: FixedState) -> Recording:
 
     with torch.inference_mode(False):
         ids_B1 = ids_B1.clone()
-    replay, logits_B1V = capture(partial(_read, model, ids_B1, state), restore)
+    try:
+        replay, logits_B1V = capture(partial(_read, model, ids_B1, state), restore)
+    except BaseException:
+        restore()
+        raise
     state.columns = columns
-    return Recording(model, ids_B1, logits_B1V, replay)
+    return Recording(_conditions(model), ids_B1, logits_B1V, replay)
 
 
 def capture(read: Callable[[], Tensor], restore: Callable[[], None]) -> tuple[Callable[[], None], Tensor]:
@@ -99,6 +120,9 @@ def capture(read: Callable[[], Tensor], restore: Callable[[], None]) -> tuple[Ca
                 restore()
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):  # asks for the kernels, runs none
-            result = read()
+        try:
+            with torch.cuda.graph(graph, stream=aside):  # asks for the kernels, runs none
+                result = read()
+        finally:
+            torch.cuda.set_stream(current)
     return graph.replay, result

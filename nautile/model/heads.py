@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin
@@ -57,7 +58,9 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         predicted from it. Other arguments: see `NautileModel.forward`; `num_items_in_batch` divides the loss instead of
         their mean.
         """
-        if isinstance(cache, FixedState) and input_ids is not None and labels is None and not output_hidden_states:
+        others = (labels, inputs_embeds, segment_ids, output_hidden_states or None, output_attentions or None)
+        plain = all(other is None for other in others) and not torch.is_grad_enabled()
+        if isinstance(cache, FixedState) and input_ids is not None and plain:
             return CausalLMOutputWithPast(logits=step(self, input_ids, attention_mask, cache), cache=cache)
         out = self.model(
             input_ids,
@@ -99,8 +102,8 @@ class NautileForCausalLM(NautilePreTrainedModel, GenerationMixin):
         if kwargs.get("use_cache") and kwargs.get("cache") is None:
             kwargs["cache"] = NautileState(self.config)
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, **kwargs)
-        if inputs.get("cache") is not None and inputs["input_ids"].shape[1:] == (1,):
-            inputs["cache"] = in_fixed_places(inputs["cache"], inputs.get("attention_mask"))
+        if inputs.get("cache") is not None and inputs.get("input_ids") is not None:
+            inputs["cache"] = in_fixed_places(inputs["cache"], inputs["input_ids"], inputs.get("attention_mask"))
         return inputs
 
 

@@ -140,7 +140,7 @@ class NautileState(Cache):
         self.lengths_B = past_B + new_B
         self.columns += length
 
-    def visible(self, length: int) -> Tensor | None:
+    def visible(self, length: int, layout: Layout) -> Tensor | None:
         """Which keys the next `length` tokens see, (B,1,L,S), where that is not for attention to find out."""
         return None
 

@@ -120,7 +120,7 @@ def fit_auto(texts: Sequence[str | None], targets: Targets, rows: Rows, plan: Pl
     splits = split_rows(rows, FOLDS_OF_TRIAL, plan.seed) if plan.class_weight is None and worth_tuning(rows) else []
     if not splits:
         if plan.options:
-            takes = f"{TUNING_FROM:,} rows of equal weight, {TUNING_FROM_PER_CLASS} a class, and the extra finetune"
+            takes = f"{TUNING_FROM:,} rows, {TUNING_FROM_PER_CLASS} a class, without weights, with the extra finetune"
             warnings.warn(f"finetune_options are not used: fine-tuning is tried from {takes}", stacklevel=3)
         return fit_rows(rows, plan)
     train, test = splits[0]

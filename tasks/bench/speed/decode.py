@@ -12,6 +12,7 @@ from nautile.model.blocks import SCABlock
 from nautile.model.fixed import FixedState
 from nautile.model.layout import lay_out
 from nautile.model.state import NautileState
+from nautile.tasks.bench.speed.fast_paths import fast
 from nautile.tasks.bench.speed.memory import state_bytes
 from nautile.tasks.bench.speed.models import NAUTILE, SMOLLM2, body_bytes, language_model, token_flops
 from nautile.tasks.bench.speed.session import Case, Session, Work
@@ -27,11 +28,12 @@ PAIRS = ((NAUTILE, SMOLLM2), (GRAPH, SMOLLM2), (GRAPH, NAUTILE))
 
 def decode(session: Session) -> None:
     """Time a token after a long context over that after a short one; tokens a second of a batch, and its state."""
+    tiny, device = session.settings.tiny, session.device
     for dtype in session.settings.dtypes:
-        tiny, device = session.settings.tiny, session.device
         models = {name: language_model(name, dtype, tiny, device) for name in (NAUTILE, SMOLLM2)}
-        _contexts(session, dtype, models)
-        _batch(session, dtype, models)
+        with fast(device):
+            _contexts(session, dtype, models)
+            _batch(session, dtype, models)
 
 
 def _contexts(session: Session, dtype: str, models: Mapping[str, PreTrainedModel]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -43,15 +44,21 @@ def fast(device: torch.device, enabled: bool = True) -> Iterator[None]:
 
 
 def with_and_without(name: str, work: Work, device: torch.device) -> dict[str, Work]:
-    """The work, and where there is a fast path to leave out the same work without it."""
+    """The work on the device's fast path, and without it; where there is none, just the work.
+
+    A CPU's is what every command takes by itself, a GPU's what `use_kernels()` asks for.
+    """
     if (path := fast_path(device)) is None:
         return {name: work}
 
-    def run() -> object:
-        with fast(device, enabled=False):
+    def run(enabled: bool) -> object:
+        with fast(device, enabled):
             return work.run()
 
-    return {name: work, without(name, path): work._replace(run=run)}
+    return {
+        called: work._replace(run=partial(run, enabled))
+        for called, enabled in ((name, True), (without(name, path), False))
+    }
 
 
 def without(name: str, path: FastPath) -> str:

@@ -8,7 +8,6 @@ import torch
 from nautile.errors import NautileError
 from nautile.tasks.bench.speed.classify import classify
 from nautile.tasks.bench.speed.decode import decode
-from nautile.tasks.bench.speed.fast_paths import fast
 from nautile.tasks.bench.speed.labels import labels
 from nautile.tasks.bench.speed.prefill import prefill
 from nautile.tasks.bench.speed.report import save
@@ -44,7 +43,7 @@ def speed(settings: Settings, tell: Callable[[str], None] = lambda line: None) -
     if settings.output is not None:
         check_folder(settings.output)
         make_folder(settings.output)
-    with _threads(settings.threads), fast(session.device):
+    with _threads(settings.threads):
         for name, benchmark in BENCHMARKS.items():
             if name in (settings.names or BENCHMARKS):
                 benchmark(session)

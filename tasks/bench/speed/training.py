@@ -1,5 +1,7 @@
 """A training step: nautile-mini (without vectors of pairs) on short texts, on a GPU nautile-370m on longer ones."""
 
+from inspect import signature
+
 import torch
 from torch.optim import AdamW
 from transformers import PreTrainedModel
@@ -33,11 +35,12 @@ def training(session: Session) -> None:
 def training_work(model: PreTrainedModel, rows: int, length: int, dtype: str) -> Work:
     """A step on random ids (rows, length) towards hidden states of zero, computed in `dtype`; float32 weights."""
     ids_BL = torch.randint(model.config.vocab_size, (rows, length), device=model.device)
+    options = {"use_cache": False} if "use_cache" in signature(model.forward).parameters else {}  # an encoder has none
     optimizer = AdamW(model.parameters(), fused=True)
 
     def step() -> None:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-            loss = model(ids_BL).last_hidden_state.float().square().mean()
+            loss = model(ids_BL, **options).last_hidden_state.float().square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
