@@ -21,7 +21,7 @@ mini:
 	test -f $(RUN)/texts.json || $(PYTHON) -m nautile.tasks.backbone.texts $(CORPUS) $(DATA) $(RUN)
 	$(PYTHON) -m nautile.tasks.backbone.vectors $(RUN) --count 600000
 	$(PYTHON) -m nautile.tasks.backbone.requests $(DATA) $(RUN)
-	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --minutes 75 $(if $(CRITIC),--encoder $(CRITIC) --learning-rate 4e-5)
+	$(PYTHON) -m nautile.tasks.backbone.opinions $(CORPUS) $(DATA) $(RUN) --minutes 75 --count 250000 $(if $(CRITIC),--encoder $(CRITIC) --learning-rate 4e-5)
 	$(SEVERAL) nautile.tasks.backbone.train $(CORPUS) $(DATA) $(RUN) --minutes $(MINUTES)
 	$(SEVERAL) nautile.tasks.backbone.language $(CORPUS) $(DATA) $(RUN) --minutes $(LANGUAGE)
 	$(PYTHON) -m nautile.tasks.backbone.heads.build $(RUN) $(DATA) $(CORPUS) nautile/assets/nautile-mini

@@ -1,13 +1,10 @@
 """A second teacher: a sentence encoder tuned to sentiment, and its judgment of texts that nobody labelled.
 
-A few of these come from corpora, most are variants of short texts that it was tuned to.
-
 python -m nautile.tasks.backbone.opinions CORPUS DATA RUN --minutes 30      # resumes
 """
 
 import json
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,21 +13,17 @@ import typer
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from nautile.engine.processor import fast_autocast, prepare_training
-from nautile.tasks.backbone.heads.sentiment_data import LABELS, TWEETS, read_set, read_training
+from nautile.engine.memory import keep_pages
+from nautile.engine.processor import fast_autocast
+from nautile.tasks.backbone.heads.sentiment_data import LABELS, read_training
 from nautile.tasks.backbone.objectives import Sentiment
 from nautile.tasks.backbone.run import Part, Run, group
 from nautile.tasks.backbone.teacher import Encoder
-from nautile.tasks.backbone.texts import gather, held_out, key, save_json
-from nautile.tasks.backbone.variants import variants
-from nautile.tasks.backbone.vectors import LONGEST as LONGEST_JUDGED
+from nautile.tasks.backbone.texts import gather, save_json
 from nautile.tasks.backbone.vectors import Vectors
 
 LONGEST = 96  # tokens
 HEAD_SPEED = 10  # times the encoder's rate
-PASSAGES = 20_000
-VARIANTS = {("sst2", "sst5"): 60_000, ("customer_reviews",): 8_000, (TWEETS,): 35_000}  # of these sets' training texts
-OWN = 10_000  # texts, at most, of each of these as they are
 SOURCES = {
     *("cc_reviews", "nltk_reviews", "imdb", "amazon5", "yelp5", "sst5", "customer_reviews", "goemotions"),
     *("tweet_emotion", "broad_twitter", "wnut17", "self_dialogue", "synthetic_persona_chat", "taskmaster"),
@@ -53,23 +46,6 @@ class Critic(Encoder):
         return self.sentiment(vectors.to(self.backbone.device)).softmax(-1).cpu().clone()
 
 
-def to_judge(corpus: Path, data: Path, seed: int = 0) -> list[str]:
-    """Short passages, labelled texts and variants of these in random order, nothing that a dev or test split holds."""
-    rng, kept_back = random.Random(seed), held_out(data)
-
-    def free(texts: Iterable[str]) -> list[str]:
-        short = (text for text in texts if len(text) <= LONGEST_JUDGED)
-        return list(dict.fromkeys(text for text in short if key(text) and key(text) not in kept_back))
-
-    found = free(gather(corpus, data, only=SOURCES))[:PASSAGES]
-    for names, count in VARIANTS.items():
-        texts = free(example.text for name in names for example in read_set(data / "sentiment", name))
-        found += rng.sample(texts, min(OWN, len(texts))) + free(variants(texts, count, LONGEST_JUDGED, rng))
-    found = list(dict.fromkeys(found))
-    rng.shuffle(found)
-    return found
-
-
 def main(
     corpus: Annotated[Path, typer.Argument(help="folder of NAME.jsonl.xz")],
     data: Annotated[Path, typer.Argument(help="folder of KIND/NAME/SPLIT.jsonl.xz")],
@@ -85,7 +61,7 @@ def main(
     seed: int = 0,
 ) -> None:
     """Tune the encoder to sentiment, then let it judge reviews, posts and talk."""
-    prepare_training()
+    keep_pages()
     torch.manual_seed(seed)
     folder = run / "critic"
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,11 +72,10 @@ def main(
         fused=True,
     )
     training = Run(critic, [optimizer], folder, minutes, seed)
-    examples = [example for example in read_training(data / "sentiment") if len(example.text) <= LONGEST_JUDGED]
-    training.train({"sentiment": Part(Sentiment(examples, count=32))})
+    training.train({"sentiment": Part(Sentiment(read_training(data / "sentiment"), count=32))})
     critic.load_state_dict({**critic.state_dict(), **training.average})
     if not (run / "opinions.json").exists():
-        save_json(run / "opinions.json", to_judge(corpus, data, seed))
+        save_json(run / "opinions.json", gather(corpus, data, only=SOURCES))
     texts: list[str] = json.loads((run / "opinions.json").read_text())[: count or None]
     Vectors(run / "opinions.f16", len(LABELS)).fill(texts, critic.eval())
 

