@@ -72,7 +72,7 @@ class FixedState(NautileState):
     """What `state` has read, copied, with room for `room` tokens in all; it reads one token a row at a time.
 
     It is written in place, under `torch.no_grad()`. Snapshots, branches and gathered rows are ordinary states, copies
-    that later steps do not change. Its own copies are made by `snapshot()`: a recording cannot be copied or pickled.
+    that later steps do not change. A recording can be neither copied nor pickled: take a snapshot for that, too.
     """
 
     def __init__(self, state: NautileState, room: int) -> None:

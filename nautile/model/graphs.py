@@ -101,10 +101,8 @@ def _record(model: Any, ids_B1: Tensor, state: FixedState) -> Recording:
         ids_B1 = ids_B1.clone()
     try:
         replay, logits_B1V = capture(partial(_read, model, ids_B1, state), restore)
-    except BaseException:
+    finally:
         restore()
-        raise
-    state.columns = columns
     return Recording(_conditions(model), ids_B1, logits_B1V, replay)
 
 
